@@ -1,0 +1,162 @@
+package fetcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/content"
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/credential"
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/manifest"
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/registry"
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/transfer"
+	"github.com/docker-fetcher/docker-fetcher/scheme"
+)
+
+// invalid is an error of the request itself.
+func invalid(reason Reason, text string) *Error { return &Error{Reason: reason, Text: text} }
+
+// describe turns any failure into the error that the caller gets: its reason,
+// phase, facts for programs, and one line of text for people. The context's
+// errors stay what they are.
+func describe(err error, phase Phase, req *Request) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		var answered *registry.Error
+		if !errors.As(err, &answered) {
+			return fmt.Errorf("%s: %w", phase, err)
+		}
+	}
+	e := &Error{Phase: phase, Text: printable(err.Error()), Metadata: metadata(req), cause: err}
+	var own *Error
+	if errors.As(err, &own) {
+		e.Reason = own.Reason
+		return e
+	}
+	e.Reason = reason(err)
+	if hint := hints[e.Reason]; hint != "" {
+		e.Text += "; " + hint
+	}
+	var answered *registry.Error
+	if errors.As(err, &answered) {
+		e.RetryAfter = answered.RetryAfter
+		if answered.Status != 0 {
+			e.add("http_status", strconv.Itoa(answered.Status))
+		}
+	}
+	return e
+}
+
+// hints say what to do where the failing part can't know.
+var hints = map[Reason]string{
+	DigestMismatch:  "the registry, or something in between, changed the bytes; nothing of them was kept",
+	SizeMismatch:    "the registry, or something in between, changed the bytes; nothing of them was kept",
+	DiskFull:        "make room and fetch again",
+	LocalPermission: "the user that runs the fetcher needs write permission",
+	Stalled:         "try again, or give a longer stall timeout",
+}
+
+// reason finds the reason of an error of the packages below.
+func reason(err error) Reason {
+	var uri *scheme.Error
+	var answered *registry.Error
+	var local *content.LocalError
+	var path *fs.PathError
+	var broken *transfer.Error
+	switch {
+	case errors.As(err, &uri):
+		return uriReason(uri)
+	case errors.As(err, &answered):
+		return Reason(answered.Reason)
+	case errors.Is(err, credential.ErrReference):
+		return SecretReferenceUnresolved
+	case errors.Is(err, credential.ErrSecret):
+		return SecretInvalid
+	case errors.Is(err, credential.ErrConfig):
+		return ConfigInvalid
+	case errors.Is(err, manifest.ErrNoPlatform):
+		return PlatformNotFound
+	case errors.Is(err, manifest.ErrUnsupported):
+		return MediaTypeUnsupported
+	case errors.Is(err, manifest.ErrInvalid):
+		return ManifestInvalid
+	case errors.Is(err, content.ErrDigest):
+		return DigestMismatch
+	case errors.Is(err, content.ErrSize):
+		return SizeMismatch
+	case errors.Is(err, content.ErrTooBig):
+		return BlobTooLarge
+	case errors.Is(err, transfer.ErrStalled):
+		return Stalled
+	case errors.As(err, &broken):
+		return RegistryUnreachable
+	case errors.As(err, &local), errors.As(err, &path):
+		return localReason(err)
+	}
+	return Bug
+}
+
+func uriReason(err *scheme.Error) Reason {
+	switch {
+	case err.Part == scheme.PartScheme:
+		return URISchemeUnsupported
+	case err.Part == scheme.PartHost && err.Missing:
+		return URIHostMissing
+	case err.Part == scheme.PartQuery && err.Missing:
+		return URIQueryMissing
+	case err.Part == scheme.PartDigest:
+		return DigestInvalid
+	}
+	return URIInvalid
+}
+
+func localReason(err error) Reason {
+	switch {
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return LocalPermission
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, errQuota):
+		return DiskFull
+	}
+	return DirectoryInvalid
+}
+
+// metadata are the facts of a request that programs may want.
+func metadata(req *Request) map[string]string {
+	if req == nil {
+		return nil
+	}
+	facts := map[string]string{"request_id": req.RequestID}
+	if ref, err := scheme.FromURI(req.URI); err == nil {
+		maps.Copy(facts, map[string]string{
+			"scheme": string(ref.Kind), "registry": ref.Registry, "repository": ref.Repository, "url_host": ref.Host(),
+			"reference": ref.Tag, "digest": ref.Digest.String(),
+		})
+	}
+	maps.DeleteFunc(facts, func(_, value string) bool { return value == "" })
+	return facts
+}
+
+func (e *Error) add(name, value string) {
+	if e.Metadata == nil {
+		e.Metadata = map[string]string{}
+	}
+	e.Metadata[name] = value
+}
+
+// printable escapes control characters, which a peer may have sent to paint on
+// a terminal or to forge a line of a log.
+func printable(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if r < ' ' || r >= 0x7f && r < 0xa0 || r == '\u2028' || r == '\u2029' || r >= '\u202a' && r <= '\u202e' || r >= '\u2066' && r <= '\u2069' {
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}

@@ -1,0 +1,7 @@
+//go:build unix
+
+package fetcher
+
+import "syscall"
+
+const errQuota = syscall.EDQUOT

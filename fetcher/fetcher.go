@@ -1,0 +1,85 @@
+// Package fetcher fetches what a docker, docker-manifest or docker-blob URI
+// names into a directory, verified.
+//
+// Around it: scheme says what a URI means; plugin offers the same Fetch over a
+// process boundary. Below it: internal/credential finds the credential,
+// internal/registry speaks to the registry with the help of internal/auth,
+// internal/manifest reads manifests, internal/transfer moves blobs and
+// internal/content owns the directory.
+package fetcher
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/containerd/platforms"
+
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/credential"
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/registry"
+)
+
+// The defaults of Config.
+const (
+	DefaultMaxConcurrentBlobs = 8
+	DefaultStallTimeout       = time.Minute
+)
+
+// Config configures a Fetcher. The zero value works.
+type Config struct {
+	// DefaultDockerConfig is a docker config.json for all calls. The config of
+	// a call goes before it, per registry. Nil: none.
+	DefaultDockerConfig []byte
+	// Platform is chosen from an index when a request names none. Nil: that of
+	// this machine.
+	Platform *Platform
+	// MaxConcurrentBlobs bounds the blobs of one fetch that are transferred at
+	// once. 0: DefaultMaxConcurrentBlobs.
+	MaxConcurrentBlobs int
+	// StallTimeout is how long a transfer may stand still. 0: DefaultStallTimeout.
+	StallTimeout time.Duration
+	// Transport sends the requests to registries and token servers. It must
+	// neither follow redirects nor decompress. Nil: HTTP/1.1 with the proxies
+	// of the environment and the system's roots.
+	Transport http.RoundTripper
+	// UserAgent is sent with each request. Empty: "docker-fetcher".
+	UserAgent string
+}
+
+// Fetcher fetches. It keeps connections and tokens from one call to the next,
+// apart for each credential. Safe for concurrent use.
+type Fetcher struct {
+	config   Config
+	defaults *credential.Set
+	client   *registry.Client
+}
+
+// New returns a fetcher, or an *Error for a config that does not hold.
+func New(config Config) (*Fetcher, error) {
+	f := &Fetcher{config: config}
+	if config.MaxConcurrentBlobs < 0 || config.StallTimeout < 0 {
+		return nil, invalid(OptionInvalid, "concurrent blobs and stall timeout must not be negative")
+	}
+	if config.MaxConcurrentBlobs == 0 {
+		f.config.MaxConcurrentBlobs = DefaultMaxConcurrentBlobs
+	}
+	if config.StallTimeout == 0 {
+		f.config.StallTimeout = DefaultStallTimeout
+	}
+	if config.UserAgent == "" {
+		f.config.UserAgent = "docker-fetcher"
+	}
+	if config.Platform == nil {
+		host := platforms.DefaultSpec()
+		f.config.Platform = &host
+	}
+	if config.DefaultDockerConfig != nil {
+		set, err := credential.Parse(config.DefaultDockerConfig)
+		if err != nil {
+			return nil, describe(fmt.Errorf("default docker config: %w", err), Prepare, nil)
+		}
+		f.defaults = set
+	}
+	f.client = registry.New(config.Transport, f.config.UserAgent)
+	return f, nil
+}

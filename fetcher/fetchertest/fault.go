@@ -1,0 +1,184 @@
+package fetchertest
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+)
+
+// AtOnce is the position before the first byte of a body, for the At fields
+// of a Fault, whose zero value means never.
+const AtOnce int64 = -1
+
+// Fault is what goes wrong with an answer. Its zero value is an answer as it
+// should be; the fields may be combined.
+//
+// A fault with Status or Drop strikes every request it matches. Any other
+// waits for an answer that delivers what was asked for (200 or 206): a 401, a
+// 404 or a 307 is neither changed nor counted. One request meets one fault at
+// most, the first injected that is due.
+type Fault struct {
+	Match Match
+	After int // lets so many such requests pass first
+	Times int // strikes so often; 0: always
+
+	// Notice is called when the fault strikes, before anything is answered.
+	// It runs on the server's goroutine and must not block.
+	Notice func(Request)
+	// Hold delays the answer until it is closed, or with StallAt the rest of
+	// the body. The wait ends as well when the client goes away or the test ends.
+	Hold <-chan struct{}
+
+	// Drop closes the connection (in HTTP/2, resets the stream) without an
+	// answer. Go's client sends a request again by itself when that happens
+	// on a connection that had been used before.
+	Drop bool
+	// Status replaces the whole answer by one of this status with Header and
+	// Body; the Body is the distribution-spec's error if it is nil.
+	Status int
+	// Header replaces fields of the answer; a field without values is
+	// removed: {"Docker-Content-Digest": nil}.
+	Header http.Header
+	// Body replaces the body; without Status, the status and the other fields
+	// stay as they are. Nil: it does not, empty: by nothing.
+	Body []byte
+
+	IgnoreRange bool  // 200 and the whole, to a request for a range
+	Corrupt     bool  // the body's middle byte is changed
+	Truncate    int64 // so many bytes are missing at the end, in Content-Length too
+	Extra       int64 // so many bytes follow after the end, in Content-Length too
+	Chunked     bool  // no Content-Length
+	ShortAt     int64 // the body ends after so many bytes, properly, without Content-Length
+
+	// StallAt makes nothing follow after so many bytes of the body: for ever, or until Hold is closed.
+	StallAt int64
+	// CutAt closes the connection (in HTTP/2, resets the stream) after so many bytes of
+	// the body, all of which reach a client that reads on. The Content-Length is true.
+	CutAt int64
+	// Reset makes Drop and CutAt close the TCP connection by a RST instead,
+	// which may overtake bytes that are under way.
+	Reset bool
+}
+
+// Match says which requests a fault is for. Its zero value is for all.
+type Match struct {
+	Endpoint   Endpoint
+	Method     string // empty: any
+	Repository string // empty: any
+	Identifier string // a tag or digest, as the request has it; empty: any
+	MinOffset  int64  // only requests for a range that begins here or later; one without a range begins at 0
+}
+
+// Inject adds faults after those that are there already.
+func (r *Registry) Inject(faults ...Fault) {
+	r.faults.mu.Lock()
+	defer r.faults.mu.Unlock()
+	for _, f := range faults {
+		r.faults.list = append(r.faults.list, &due{Fault: f})
+	}
+}
+
+// faults holds what was injected.
+type faults struct {
+	mu   sync.Mutex
+	list []*due
+}
+
+// due is a fault with the number of requests that it matched.
+type due struct {
+	Fault
+	matched int
+}
+
+// take returns the fault that strikes a request, the zero value if none does.
+func (f *faults) take(q Request, a answer) Fault {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, d := range f.list {
+		spent := d.Times > 0 && d.matched >= d.After+d.Times
+		if spent || !d.concerns(q, a) {
+			continue
+		}
+		if d.matched++; d.matched > d.After {
+			return d.Fault
+		}
+	}
+	return Fault{}
+}
+
+func (f Fault) concerns(q Request, a answer) bool {
+	return f.Match.matches(q) && (f.Status != 0 || f.Drop || a.hasContent())
+}
+
+func (m Match) matches(q Request) bool {
+	b, _ := parseRange(q.Range) // the zero value where there is none
+	return (m.Endpoint == Any || m.Endpoint == q.Endpoint) &&
+		(m.Method == "" || m.Method == q.Method) &&
+		(m.Repository == "" || m.Repository == q.Repository) &&
+		(m.Identifier == "" || m.Identifier == q.Identifier) &&
+		m.MinOffset <= max(b.first, 0)
+}
+
+// spoil changes an answer as the fault says. What happens while the answer is
+// written (Hold, Drop, StallAt, CutAt, Reset) is the reply's.
+func (f Fault) spoil(q Request, a answer) answer {
+	if f.Status != 0 {
+		a = errorOf(q.Endpoint, f.Status)
+	}
+	if f.IgnoreRange {
+		a = a.whole()
+	}
+	if f.Body != nil {
+		a.content, a.from, a.to = bytes.NewReader(f.Body), 0, int64(len(f.Body))
+	}
+	if f.Corrupt {
+		a.content = corrupted{a.content, a.from + a.length()/2}
+	}
+	a.to = max(a.from, a.to-f.Truncate)
+	if f.Extra > 0 {
+		a.content = extended{a.content, a.to}
+		a.to += f.Extra
+	}
+	if f.ShortAt != 0 {
+		a.to, a.chunked = min(a.to, a.from+max(f.ShortAt, 0)), true
+	}
+	a.chunked = a.chunked || f.Chunked
+	for name, values := range f.Header {
+		a = a.with(name, values...)
+	}
+	return a
+}
+
+// corrupted changes the byte at an offset.
+type corrupted struct {
+	content
+	at int64
+}
+
+func (c corrupted) ReadAt(p []byte, off int64) (int, error) {
+	n, err := c.content.ReadAt(p, off)
+	if i := c.at - off; 0 <= i && i < int64(n) {
+		p[i] ^= 0xff
+	}
+	return n, err
+}
+
+// extended goes on for ever after size bytes.
+type extended struct {
+	content
+	size int64
+}
+
+func (e extended) ReadAt(p []byte, off int64) (int, error) {
+	truth := io.NewSectionReader(e.content, 0, e.size)
+	n, err := truth.ReadAt(p, off)
+	if errors.Is(err, io.EOF) {
+		for i := range p[n:] {
+			p[n+i] = 'x'
+		}
+		return len(p), nil
+	}
+	return n, err
+}

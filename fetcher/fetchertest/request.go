@@ -1,0 +1,106 @@
+package fetchertest
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Request is one request that came in, and what it got.
+type Request struct {
+	Endpoint   Endpoint
+	Repository string // of a manifest or blob
+	Identifier string // the tag or digest of a manifest or blob
+
+	Method, Host   string
+	Path           string // as it was sent, escapes kept
+	Query          string // as it was sent, without the question mark
+	Form           string // the parameters in the body of a POST, sorted by name
+	Range          string
+	IfRange        string
+	Authorization  string // the whole value, with its scheme
+	Accept         string // all its lines, joined by commas
+	AcceptEncoding string
+	UserAgent      string
+
+	// Status is what was answered; 0 where nothing was, or not yet.
+	Status int
+	// BodyBytes counts the body of the answer as it was handed to the
+	// connection: when a client has read a byte, it is counted.
+	BodyBytes int64
+}
+
+func newRequest(req *http.Request, t target) Request {
+	return Request{
+		Endpoint: t.endpoint, Repository: t.repository, Identifier: t.identifier,
+		Method: req.Method, Host: req.Host,
+		Path:           req.URL.EscapedPath(),
+		Query:          req.URL.RawQuery,
+		Form:           req.PostForm.Encode(),
+		Range:          req.Header.Get("Range"),
+		IfRange:        req.Header.Get("If-Range"),
+		Authorization:  req.Header.Get("Authorization"),
+		Accept:         strings.Join(req.Header.Values("Accept"), ", "),
+		AcceptEncoding: req.Header.Get("Accept-Encoding"),
+		UserAgent:      req.UserAgent(),
+	}
+}
+
+// Requests returns what came in since the start or the last Reset, in order of arrival.
+func (r *Registry) Requests() []Request {
+	r.journal.mu.Lock()
+	defer r.journal.mu.Unlock()
+	requests := make([]Request, 0, len(r.journal.notes))
+	for _, n := range r.journal.notes {
+		requests = append(requests, n.request)
+	}
+	return requests
+}
+
+// Count returns how many requests to the endpoint came in since the start or
+// the last Reset.
+func (r *Registry) Count(endpoint Endpoint) int {
+	return len(slices.DeleteFunc(r.Requests(), func(q Request) bool {
+		return endpoint != Any && q.Endpoint != endpoint
+	}))
+}
+
+// Reset forgets the requests. Content, tokens and faults stay.
+func (r *Registry) Reset() {
+	r.journal.mu.Lock()
+	defer r.journal.mu.Unlock()
+	r.journal.notes = nil
+}
+
+// journal holds what came in.
+type journal struct {
+	mu    sync.Mutex
+	notes []*note
+}
+
+// note is a request in the journal, completed while it is answered.
+type note struct {
+	mu      *sync.Mutex // the journal's
+	request Request
+}
+
+func (j *journal) add(q Request) *note {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	n := &note{&j.mu, q}
+	j.notes = append(j.notes, n)
+	return n
+}
+
+func (n *note) status(status int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.request.Status = status
+}
+
+func (n *note) body(bytes int64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.request.BodyBytes += bytes
+}

@@ -1,0 +1,98 @@
+package fetchertest
+
+import (
+	"context"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+)
+
+// start serves one host of the registry on a loopback port.
+func (r *Registry) start(tb testing.TB, locate func(path string) target) *httptest.Server {
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if !r.life.begin() {
+			panic(http.ErrAbortHandler)
+		}
+		defer r.life.end()
+		r.serve(w, req, locate(req.URL.Path))
+	}))
+	s.Config.ErrorLog = log.New(tb.Output(), "fetchertest: ", 0)
+	s.Config.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		return context.WithValue(ctx, connKey{}, conn)
+	}
+	if r.authority == nil {
+		s.Start()
+		return s
+	}
+	s.TLS = r.authority.serverConfig()
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	return s
+}
+
+// serve notes the request, decides the answer, spoils it if a fault says so,
+// and writes it.
+func (r *Registry) serve(w http.ResponseWriter, req *http.Request, t target) {
+	if req.Method == http.MethodPost {
+		req.Body = http.MaxBytesReader(w, req.Body, 64<<10)
+		_ = req.ParseForm() // what could not be parsed is missing, and judged so
+	}
+	request := newRequest(req, t)
+	note := r.journal.add(request)
+	a := r.answer(request, req)
+	fault := r.faults.take(request, a)
+	if fault.Notice != nil {
+		fault.Notice(request)
+	}
+	out := reply{w: w, req: req, life: r.life, note: note, fault: fault}
+	out.write(fault.spoil(request, a))
+}
+
+// close ends all requests and servers.
+func (r *Registry) close() {
+	r.life.finish()
+	for _, s := range []*httptest.Server{r.registry, r.token, r.cdn} {
+		if s != nil {
+			s.CloseClientConnections()
+			s.Close()
+		}
+	}
+	r.life.running.Wait() // httptest waits for connections, but not for HTTP/2 handlers
+}
+
+// life knows which requests are running, and when they have to end.
+type life struct {
+	done    chan struct{} // closed when the registry ends
+	running sync.WaitGroup
+
+	mu       sync.Mutex
+	finished bool
+}
+
+func newLife() *life { return &life{done: make(chan struct{})} }
+
+// begin registers a request, or reports false because the registry has ended.
+func (l *life) begin() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.finished {
+		return false
+	}
+	l.running.Add(1)
+	return true
+}
+
+func (l *life) end() { l.running.Done() }
+
+func (l *life) finish() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.finished = true
+	close(l.done)
+}
+
+// connKey finds the connection in a request's context.
+type connKey struct{}

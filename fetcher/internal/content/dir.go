@@ -1,0 +1,178 @@
+// Package content owns the directory that a fetch fills: bytes are written out
+// of sight, verified, and only then get their name.
+//
+// On Linux an unfinished file has no name at all (O_TMPFILE), so that nothing
+// is left behind even by kill -9; elsewhere, and on file systems without that,
+// it has a hidden one. No fsync: a file that a power failure emptied is found
+// by its digest at the next fetch.
+package content
+
+import (
+	_ "crypto/sha256" // the algorithms of go-digest
+	_ "crypto/sha512"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"unicode"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+const (
+	dirMode  = 0o755
+	fileMode = 0o644
+	maxName  = 255 // bytes, on every file system that matters
+)
+
+// Dir is an opened directory. Nothing that it does leaves it: names are single
+// components, and no symbolic link in it is followed. Safe for concurrent use,
+// also by several processes.
+type Dir struct {
+	path string
+	root *os.Root
+	fd   *os.File // the directory itself, for system calls
+}
+
+// Open opens the directory at path, and makes it and its parents where missing.
+// Its errors are *LocalError.
+func Open(path string) (*Dir, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, &LocalError{path, err}
+	}
+	if err := os.MkdirAll(abs, dirMode); err != nil {
+		return nil, &LocalError{abs, err} // it names the parent that is the trouble
+	}
+	d := &Dir{path: abs}
+	if d.root, err = os.OpenRoot(abs); err != nil {
+		return nil, d.local(err)
+	}
+	if d.fd, err = d.root.Open("."); err != nil {
+		_ = d.root.Close()
+		return nil, d.local(err)
+	}
+	return d, nil
+}
+
+// Close closes the directory. Close its writers first: later they can neither
+// commit nor remove what they began.
+func (d *Dir) Close() error { return errors.Join(d.fd.Close(), d.root.Close()) }
+
+// BlobName returns the file name of a blob, which is its digest as the
+// original has it.
+func BlobName(d digest.Digest) string { return fileName(d) }
+
+// CheckName reports why name can't be that of a file in the directory.
+func CheckName(name string) error {
+	unfit := func(r rune) bool { return r == '/' || r == '\\' || unicode.IsControl(r) }
+	switch {
+	case len(name) > maxName:
+		return fmt.Errorf("the name is longer than %d bytes", maxName)
+	case name == ".", !filepath.IsLocal(name), strings.ContainsFunc(name, unfit):
+		return fmt.Errorf("%q is not a plain file name", name)
+	}
+	return nil
+}
+
+// check holds what the callers promise: a name that stays in the directory and
+// a digest that can be computed.
+func check(name string, d digest.Digest) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	if err := d.Validate(); err != nil {
+		return fmt.Errorf("%.100q: %w", string(d), err)
+	}
+	if a := d.Algorithm(); a != digest.SHA256 && a != digest.SHA512 {
+		return fmt.Errorf("%.100q: %w", string(d), digest.ErrDigestUnsupported)
+	}
+	return nil
+}
+
+var hashBuffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
+
+// Holds reports whether the file name is there, is a plain file and holds what
+// desc says, by size and digest. Whatever else is there, it is not followed,
+// waited for or changed. A negative desc.Size matches any; actual is the file's
+// size, 0 where the answer is no.
+func (d *Dir) Holds(name string, desc ocispec.Descriptor) (actual int64, ok bool) {
+	if check(name, desc.Digest) != nil {
+		return 0, false
+	}
+	seen, err := d.root.Lstat(name)
+	if err != nil || !seen.Mode().IsRegular() {
+		return 0, false
+	}
+	// What was put there since then may be a FIFO: O_NONBLOCK does not wait for
+	// its other end. Or a symbolic link: then it is not the same file.
+	f, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return 0, false
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || !os.SameFile(seen, info) || desc.Size >= 0 && info.Size() != desc.Size {
+		return 0, false
+	}
+	hash := desc.Digest.Algorithm().Hash()
+	buffer := hashBuffers.Get().(*[256 << 10]byte)
+	defer hashBuffers.Put(buffer)
+	n, err := io.CopyBuffer(hash, onlyReader{f}, buffer[:])
+	if err != nil || n != info.Size() || digest.NewDigest(desc.Digest.Algorithm(), hash) != desc.Digest {
+		return 0, false
+	}
+	return n, true
+}
+
+// onlyReader hides the methods of a file that make io.Copy allocate.
+type onlyReader struct{ io.Reader }
+
+// WriteFile verifies data against dgst and gives it the name.
+func (d *Dir) WriteFile(name string, data []byte, dgst digest.Digest) error {
+	w, err := d.Create(name, ocispec.Descriptor{Digest: dgst, Size: int64(len(data))})
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	if _, err := w.Write(data); err != nil {
+		return err
+	}
+	return w.Commit()
+}
+
+// local marks an error of this machine, as opposed to one of the bytes. The
+// paths in it are inner names; the directory's says more.
+func (d *Dir) local(err error) error {
+	return &LocalError{Dir: d.path, Err: cause(err)}
+}
+
+// cause takes operation and path off an error of package os.
+func cause(err error) error {
+	var path *fs.PathError
+	var link *os.LinkError
+	switch {
+	case errors.As(err, &path):
+		return path.Err
+	case errors.As(err, &link):
+		return link.Err
+	}
+	return err
+}
+
+// LocalError is a failure of the directory: no permission, no space, gone.
+// errors.Is finds the errno in it.
+type LocalError struct {
+	Dir string // absolute
+	Err error
+}
+
+func (e *LocalError) Error() string { return fmt.Sprintf("directory %.4096q: %v", e.Dir, e.Err) }
+
+func (e *LocalError) Unwrap() error { return e.Err }

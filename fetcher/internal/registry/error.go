@@ -1,0 +1,169 @@
+package registry
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/auth"
+)
+
+const maxErrorBody = 64 << 10
+
+// Error is a request that came to nothing.
+type Error struct {
+	// Reason is the cause under the name that the wire contract gives it.
+	Reason string
+	Method string
+	URL    string // without query
+	Status int    // 0: there was no answer
+	// Message is the peer's own words, or what went wrong.
+	Message string
+	// Tried and Hint end the sentence: what was tried, what to do.
+	Tried, Hint string
+	// RetryAfter is what the registry asked for; 0: nothing.
+	RetryAfter time.Duration
+	Err        error
+}
+
+// Error joins the parts with semicolons.
+func (e *Error) Error() string {
+	s := e.Method + " " + e.URL + ": "
+	if e.Status != 0 {
+		s += fmt.Sprintf("%d %s", e.Status, http.StatusText(e.Status))
+	}
+	words := []string{}
+	switch {
+	case e.Status != 0 && e.Message != "":
+		words = append(words, s+": "+e.Message)
+	default:
+		words = append(words, s+e.Message)
+	}
+	for _, more := range []string{e.Tried, e.Hint} {
+		if more != "" {
+			words = append(words, more)
+		}
+	}
+	return strings.Join(words, "; ")
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// refusal turns an answer that is no success into an error, and closes it.
+func (r *Repository) refusal(resp *http.Response, past []auth.Outcome) *Error {
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+	_ = resp.Body.Close()
+	e := &Error{
+		Method: resp.Request.Method, URL: redact(resp.Request.URL), Status: resp.StatusCode,
+		Message:    auth.Message(body),
+		RetryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now()),
+	}
+	if len(past) > 0 {
+		e.Tried = auth.Tried(past)
+	}
+	e.Reason, e.Hint = r.meaning(resp)
+	return e
+}
+
+// meaning maps a status to the reason and to what the user can do.
+func (r *Repository) meaning(resp *http.Response) (reason, hint string) {
+	status, path := resp.StatusCode, resp.Request.URL.Path
+	switch {
+	case status == http.StatusUnauthorized && r.credential.Key == "":
+		return "AUTH_REQUIRED", fmt.Sprintf("add a credential for %q to the docker config", r.host())
+	case status == http.StatusUnauthorized:
+		return "AUTH_FAILED", r.renew()
+	case status == http.StatusForbidden && r.credential.Key == "":
+		return "REGISTRY_DENIED", fmt.Sprintf("it may need a credential for %q in the docker config", r.host())
+	case status == http.StatusForbidden:
+		return "REGISTRY_DENIED", fmt.Sprintf("the credential of key %q may not pull %s", r.credential.Key, r.name)
+	case (status == http.StatusNotFound || status == http.StatusGone) && strings.Contains(path, "/blobs/"):
+		return "BLOB_NOT_FOUND", "check the digest, and that the blob is in this repository"
+	case status == http.StatusNotFound || status == http.StatusGone:
+		return "MANIFEST_NOT_FOUND", "check the repository's name and the tag or digest"
+	case status == http.StatusTooManyRequests:
+		return "RATE_LIMITED", "wait, or pull with a credential that has a higher limit"
+	case status >= 500:
+		return "REGISTRY_5XX", "try again later"
+	}
+	return "REGISTRY_UNREACHABLE", "is this a registry?"
+}
+
+func (r *Repository) renew() string {
+	return fmt.Sprintf("renew the credential of key %q in the docker config", r.credential.Key)
+}
+
+// host is the registry's name as the docker config would have it.
+func (r *Repository) host() string {
+	if r.registry.Host == "registry-1.docker.io" {
+		return "docker.io"
+	}
+	return r.registry.Host
+}
+
+// gaveUp completes the last refusal with all that was tried.
+func (r *Repository) gaveUp(last error, past []auth.Outcome) error {
+	var e *Error
+	if !errors.As(last, &e) {
+		return fmt.Errorf("no step was left for %s: %w", r.registry.Host, last)
+	}
+	e.Tried = auth.Tried(past)
+	return e
+}
+
+// tokenRefusal turns a failed exchange into the error of the request for u
+// that needed the token.
+func (r *Repository) tokenRefusal(u *url.URL, err error) error {
+	e := &Error{Method: http.MethodGet, URL: redact(u), Message: err.Error(), Err: err}
+	var token *auth.TokenError
+	if !errors.As(err, &token) {
+		e.Reason = "TOKEN_SERVER_REFUSED"
+		return e
+	}
+	switch {
+	case token.Refused() && r.credential.Key == "":
+		e.Reason, e.Hint = "AUTH_REQUIRED", fmt.Sprintf("add a credential for %q to the docker config", r.host())
+	case token.Refused():
+		e.Reason, e.Hint = "AUTH_FAILED", r.renew()
+	case token.Status == http.StatusTooManyRequests:
+		e.Reason, e.Hint = "RATE_LIMITED", "wait, or pull with a credential that has a higher limit"
+	case token.Status >= 500:
+		e.Reason, e.Hint = "REGISTRY_5XX", "try again later"
+	case token.Unreachable():
+		e.Reason, e.Hint = transportMeaning(token.Err)
+	default:
+		e.Reason, e.Hint = "TOKEN_SERVER_REFUSED", "ask the registry's operator: its token server does not do what its challenge says"
+	}
+	return e
+}
+
+// failure turns a transport's error into ours; a cancelled or expired context
+// stays what it is.
+func (r *Repository) failure(u *url.URL, err error) error {
+	e := &Error{Method: http.MethodGet, URL: redact(u), Message: err.Error(), Err: err}
+	e.Reason, e.Hint = transportMeaning(err)
+	return e
+}
+
+func transportMeaning(err error) (reason, hint string) {
+	var unknown x509.UnknownAuthorityError
+	var certificate *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	switch {
+	case errors.Is(err, ErrInsecureRedirect):
+		return "INSECURE_REGISTRY_REFUSED", ""
+	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
+		return "TLS_FAILED", "the registry speaks plain http: say so with #http at the end of the URI"
+	case errors.As(err, &unknown):
+		return "TLS_FAILED", "add the registry's CA to the file that SSL_CERT_FILE names"
+	case errors.As(err, &certificate):
+		return "TLS_FAILED", "check the registry's certificate and this machine's clock"
+	}
+	return "REGISTRY_UNREACHABLE", "check the host, the port and the network"
+}

@@ -1,0 +1,44 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/manifest"
+)
+
+// Manifest is a manifest or index as the registry served it.
+type Manifest struct {
+	ContentType string
+	Body        []byte // at most manifest.MaxSize bytes
+}
+
+// Manifest asks for a manifest or index by tag or digest. Its digest is the
+// caller's to check: that of a signed schema 1 manifest is not taken over all bytes.
+func (r *Repository) Manifest(ctx context.Context, identifier string) (Manifest, error) {
+	path := "manifests/" + identifier
+	var last error
+	for range maxAttempts {
+		resp, err := r.get(ctx, path, http.Header{"Accept": {manifest.Accept}})
+		if err != nil {
+			return Manifest{}, err
+		}
+		body, err := io.ReadAll(io.LimitReader(resp.Body, manifest.MaxSize+1))
+		_ = resp.Body.Close()
+		switch {
+		case ctx.Err() != nil:
+			return Manifest{}, ctx.Err()
+		case len(body) > manifest.MaxSize:
+			return Manifest{}, &Error{
+				Reason: "MANIFEST_INVALID", Method: http.MethodGet, URL: redact(resp.Request.URL),
+				Message: fmt.Sprintf("the manifest is larger than %d MiB", manifest.MaxSize>>20),
+			}
+		case err == nil:
+			return Manifest{ContentType: resp.Header.Get("Content-Type"), Body: body}, nil
+		}
+		last = r.failure(resp.Request.URL, err)
+	}
+	return Manifest{}, last
+}

@@ -1,0 +1,93 @@
+package registry
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+)
+
+const maxRedirects = 10
+
+// ErrInsecureRedirect is a redirect from https to plain http.
+var ErrInsecureRedirect = errors.New("redirect from https to plain http refused")
+
+// follow sends req and goes after redirects. A header set for one origin
+// (scheme, host and port) never reaches another: net/http's own rule compares
+// host names only, which leaks to another port and breaks object stores there
+// ("Only one auth mechanism allowed").
+func (c *Client) follow(req *http.Request) (*http.Response, error) {
+	for range maxRedirects {
+		resp, err := c.transport.RoundTrip(req)
+		if err != nil {
+			return nil, err
+		}
+		target, err := location(resp)
+		if err != nil || target == nil {
+			return resp, err
+		}
+		discard(resp)
+		if req, err = redirected(req, resp.StatusCode, target); err != nil {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("stopped after %d redirects", maxRedirects)
+}
+
+// location returns where a redirect leads to, nil for any other answer.
+func location(resp *http.Response) (*url.URL, error) {
+	switch resp.StatusCode {
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther,
+		http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+	default:
+		return nil, nil
+	}
+	target, err := resp.Location()
+	if err != nil {
+		discard(resp)
+		return nil, fmt.Errorf("%s without a usable Location", resp.Status)
+	}
+	return target, nil
+}
+
+// redirected returns the request that a redirect asks for.
+func redirected(req *http.Request, status int, target *url.URL) (*http.Request, error) {
+	from := req.URL
+	switch {
+	case target.Scheme != "http" && target.Scheme != "https", target.Host == "":
+		return nil, fmt.Errorf("redirect to a %q URL refused", target.Scheme)
+	case from.Scheme == "https" && target.Scheme == "http":
+		return nil, fmt.Errorf("%w: to host %s", ErrInsecureRedirect, target.Host)
+	case target.User != nil:
+		return nil, errors.New("redirect to a URL with a user name refused")
+	case req.Method != http.MethodGet && !sameOrigin(from, target):
+		return nil, fmt.Errorf("redirect of a token request to another host (%s) refused: its body holds a credential", target.Host)
+	}
+	next := req.Clone(req.Context())
+	next.URL, next.Host = target, ""
+	if !sameOrigin(from, target) {
+		next.Header.Del("Authorization")
+	}
+	if req.Body == nil || status == http.StatusSeeOther {
+		next.Method, next.Body, next.GetBody, next.ContentLength = http.MethodGet, nil, nil, 0
+		next.Header.Del("Content-Type")
+		return next, nil
+	}
+	body, err := req.GetBody()
+	next.Body = body
+	return next, err
+}
+
+func sameOrigin(a, b *url.URL) bool {
+	return a.Scheme == b.Scheme && a.Hostname() == b.Hostname() && port(a) == port(b)
+}
+
+func port(u *url.URL) string {
+	switch {
+	case u.Port() != "":
+		return u.Port()
+	case u.Scheme == "http":
+		return "80"
+	}
+	return "443"
+}

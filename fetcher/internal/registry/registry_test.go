@@ -1,0 +1,405 @@
+package registry
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/docker-fetcher/docker-fetcher/fetcher/fetchertest"
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/credential"
+	"github.com/docker-fetcher/docker-fetcher/scheme"
+)
+
+const name = "team/app"
+
+var login = credential.Match{Credential: credential.Credential{Username: "u", Password: "p"}, Key: "registry.example"}
+
+// open returns a repository of the registry as a new process would see it.
+func open(t *testing.T, r *fetchertest.Registry, m credential.Match) *Repository {
+	t.Helper()
+	return repository(t, client(t, r), r, m)
+}
+
+func client(t *testing.T, r *fetchertest.Registry) *Client {
+	t.Helper()
+	config := &tls.Config{}
+	if strings.HasPrefix(r.URL(), "https") {
+		config.RootCAs = r.CertPool()
+	}
+	transport := NewTransport(config)
+	t.Cleanup(transport.CloseIdleConnections)
+	return New(transport, "docker-fetcher/test")
+}
+
+func repository(t *testing.T, c *Client, r *fetchertest.Registry, m credential.Match) *Repository {
+	t.Helper()
+	registryScheme, _, _ := strings.Cut(r.URL(), "://")
+	ref, err := scheme.Parse("docker://" + r.Host() + "/" + name + "?latest#" + registryScheme)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Repository(t.Context(), ref, m)
+}
+
+// asked says in one line each what a registry and its token server were asked.
+func asked(r *fetchertest.Registry) []string {
+	var lines []string
+	for _, q := range r.Requests() {
+		kind, _, _ := strings.Cut(q.Authorization, " ")
+		lines = append(lines, strings.TrimSpace(string(q.Endpoint)+" "+kind))
+	}
+	return lines
+}
+
+func body(t *testing.T, r *Repository, d string, offset int64) string {
+	t.Helper()
+	content, err := r.Blob(digest.Digest(d)).Open(t.Context(), offset)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer content.Close()
+	data, err := io.ReadAll(content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func TestAuthenticationTakesTheFewestRequests(t *testing.T) {
+	t.Parallel()
+	bare := func(_, proper string) []string { // nvcr.io: neither service nor scope (MESOS-10092)
+		realm, _, _ := strings.Cut(strings.TrimPrefix(proper, `Bearer realm="`), `"`)
+		return []string{`Bearer realm="` + realm + `"`}
+	}
+	for title, test := range map[string]struct {
+		auth       fetchertest.Auth
+		credential credential.Match
+		want       []string // for a manifest and then a blob
+	}{
+		"an open registry is asked without credentials": {
+			fetchertest.Auth{}, login, []string{"manifest", "blob"},
+		},
+		"one token serves manifest and blob": {
+			fetchertest.Auth{Scheme: fetchertest.Bearer, Service: "registry.docker.io"}, credential.Match{},
+			[]string{"manifest", "token", "manifest Bearer", "blob Bearer"},
+		},
+		"the token server gets the password, the registry the token": {
+			fetchertest.Auth{Scheme: fetchertest.Bearer, Username: "u", Password: "p", TokenField: "access_token"}, login,
+			[]string{"manifest", "token Basic", "manifest Bearer", "blob Bearer"},
+		},
+		"nvcr.io: a realm with its own query, without service and scope": {
+			fetchertest.Auth{Scheme: fetchertest.Bearer, RealmQuery: "account=x", Challenge: bare}, credential.Match{},
+			[]string{"manifest", "token", "manifest Bearer", "blob Bearer"},
+		},
+		"an open /v2/ before a closed repository is not asked (Bearer)": {
+			fetchertest.Auth{Scheme: fetchertest.Bearer, Username: "u", Password: "p", OpenRoot: true}, login,
+			[]string{"manifest", "token Basic", "manifest Bearer", "blob Bearer"},
+		},
+		"an open /v2/ before a closed repository is not asked (Basic)": {
+			fetchertest.Auth{Scheme: fetchertest.Basic, Username: "u", Password: "p", OpenRoot: true}, login,
+			[]string{"manifest", "manifest Basic", "blob Basic"},
+		},
+		"an identity token is exchanged by POST": {
+			fetchertest.Auth{Scheme: fetchertest.Bearer, IdentityToken: "idt"},
+			credential.Match{Credential: credential.Credential{IdentityToken: "idt"}, Key: "k"},
+			[]string{"manifest", "token", "manifest Bearer", "blob Bearer"},
+		},
+		"a registry token is sent at once": {
+			fetchertest.Auth{Scheme: fetchertest.Bearer, RegistryToken: "rt"},
+			credential.Match{Credential: credential.Credential{RegistryToken: "rt"}, Key: "k"},
+			[]string{"manifest Bearer", "blob Bearer"},
+		},
+		"a 401 without a challenge leads to /v2/": {
+			fetchertest.Auth{Scheme: fetchertest.Bearer, Challenge: func(_, _ string) []string { return nil }}, credential.Match{},
+			[]string{"manifest", "root", "token", "manifest Bearer", "blob Bearer"},
+		},
+		"Negotiate and Basic in two lines": {
+			fetchertest.Auth{Scheme: fetchertest.Basic, Username: "u", Password: "p", Challenge: func(_, proper string) []string {
+				return []string{"Negotiate", proper}
+			}}, login,
+			[]string{"manifest", "manifest Basic", "blob Basic"},
+		},
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			r := fetchertest.New(t, fetchertest.Config{Auth: test.auth})
+			image := r.PutImage(name, "latest", fetchertest.Image{Layers: [][]byte{[]byte("layer")}})
+			repository := open(t, r, test.credential)
+			m, err := repository.Manifest(t.Context(), "latest")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(m.Body) != string(image.Manifest) || m.ContentType != image.MediaType {
+				t.Errorf("got %s %q", m.ContentType, m.Body)
+			}
+			if got := body(t, repository, image.LayerDigests[0], 0); got != "layer" {
+				t.Errorf("the blob is %q", got)
+			}
+			if diff := cmp.Diff(test.want, asked(r)); diff != "" {
+				t.Errorf("requests (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestARefusalSaysWhatWasTriedAndWhatToDo(t *testing.T) {
+	t.Parallel()
+	wrong := credential.Match{Credential: credential.Credential{Username: "u", Password: "c4n4ry"}, Key: "https://registry.example/v1/"}
+	bearer := fetchertest.Auth{Scheme: fetchertest.Bearer, Username: "u", Password: "p", Service: "s"}
+	basic := fetchertest.Auth{Scheme: fetchertest.Basic, Username: "u", Password: "p"}
+	for title, test := range map[string]struct {
+		auth       fetchertest.Auth
+		credential credential.Match
+		reason     string
+		text       []string
+	}{
+		"no credential, Basic": {basic, credential.Match{}, "AUTH_REQUIRED", []string{
+			"GET URL/v2/team/app/manifests/latest: 401 Unauthorized: UNAUTHORIZED", "tried no credentials", `add a credential for "HOST" to the docker config`,
+		}},
+		"wrong password, Basic": {basic, wrong, "AUTH_FAILED", []string{
+			"401 Unauthorized", "tried no credentials, then username and password", `renew the credential of key "https://registry.example/v1/"`,
+		}},
+		"no credential, Bearer": {bearer, credential.Match{}, "AUTH_REQUIRED", []string{
+			"token server TOKEN: 401 Unauthorized", `asking for a token for "repository:team/app:pull"`, "add a credential",
+		}},
+		"wrong password, Bearer": {bearer, wrong, "AUTH_FAILED", []string{"token server TOKEN: 401 Unauthorized", "renew the credential"}},
+		"a token that grants nothing": {
+			fetchertest.Auth{Scheme: fetchertest.Bearer, GrantsNothing: func(string, string) bool { return true }}, credential.Match{},
+			"AUTH_REQUIRED", []string{"401 Unauthorized", `then a token for "repository:team/app:pull"`},
+		},
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			r := fetchertest.New(t, fetchertest.Config{Auth: test.auth})
+			r.PutImage(name, "latest", fetchertest.Image{})
+			_, err := open(t, r, test.credential).Manifest(t.Context(), "latest")
+			var e *Error
+			if !errors.As(err, &e) || e.Reason != test.reason {
+				t.Fatalf("got %v, want reason %s", err, test.reason)
+			}
+			text := strings.NewReplacer(r.URL(), "URL", r.Host(), "HOST").Replace(err.Error())
+			if test.auth.Scheme == fetchertest.Bearer {
+				text = strings.ReplaceAll(text, r.TokenURL(), "TOKEN")
+			}
+			for _, want := range test.text {
+				if !strings.Contains(text, want) {
+					t.Errorf("the error misses %q:\n%s", want, text)
+				}
+			}
+			if strings.Contains(text, "c4n4ry") {
+				t.Errorf("the error shows the password: %s", text)
+			}
+		})
+	}
+}
+
+func TestTenantsNeverShareAToken(t *testing.T) {
+	t.Parallel()
+	r := fetchertest.New(t, fetchertest.Config{Auth: fetchertest.Auth{Scheme: fetchertest.Bearer, Username: "u", Password: "p"}})
+	r.PutImage(name, "latest", fetchertest.Image{})
+	c := client(t, r)
+	if _, err := repository(t, c, r, login).Manifest(t.Context(), "latest"); err != nil {
+		t.Fatal(err)
+	}
+	r.Reset()
+	for _, other := range []credential.Match{{}, {Credential: credential.Credential{Username: "u", Password: "q"}, Key: "k"}} {
+		if _, err := repository(t, c, r, other).Manifest(t.Context(), "latest"); err == nil {
+			t.Errorf("%q got in with the token of another", other.Key)
+		}
+	}
+	if got := r.Requests()[0].Authorization; got != "" {
+		t.Errorf("the first request of another tenant carries %q", got)
+	}
+}
+
+func TestATokenThatExpiredIsRenewedInTheMiddle(t *testing.T) {
+	t.Parallel()
+	r := fetchertest.New(t, fetchertest.Config{Auth: fetchertest.Auth{Scheme: fetchertest.Bearer}})
+	d := r.PutBlob(name, []byte("0123456789"))
+	repository := open(t, r, credential.Match{})
+	body(t, repository, d, 0)
+	r.RevokeTokens()
+	r.Reset()
+	if got := body(t, repository, d, 4); got != "456789" {
+		t.Errorf("got %q", got)
+	}
+	if diff := cmp.Diff([]string{"blob Bearer", "token", "blob Bearer"}, asked(r)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestARedirectTargetGetsNoAuthorization(t *testing.T) {
+	t.Parallel()
+	r := fetchertest.New(t, fetchertest.Config{Redirect: true, TLS: true, Auth: fetchertest.Auth{Scheme: fetchertest.Bearer}})
+	d := r.PutBlob(name, []byte("blob"))
+	if got := body(t, open(t, r, credential.Match{}), d, 1); got != "lob" {
+		t.Errorf("got %q", got)
+	}
+	if diff := cmp.Diff([]string{"blob", "token", "blob Bearer", "cdn"}, asked(r)); diff != "" {
+		t.Error(diff)
+	}
+	if last := r.Requests()[3]; last.Range != "bytes=1-" || last.AcceptEncoding != "identity" {
+		t.Errorf("the target was asked for %q with %q", last.Range, last.AcceptEncoding)
+	}
+}
+
+func TestABlobIsReadFromAnyOffset(t *testing.T) {
+	t.Parallel()
+	const blob = "0123456789"
+	lying := map[string][]string{"Content-Range": {"bytes 5-9/10"}}
+	for title, test := range map[string]struct {
+		fault  fetchertest.Fault
+		offset int64
+		want   string // body, offset and total; or the error
+	}{
+		"from the beginning":                  {fetchertest.Fault{}, 0, "0123456789 0 10"},
+		"from the middle":                     {fetchertest.Fault{}, 4, "456789 4 10"},
+		"all of it where ranges are ignored":  {fetchertest.Fault{IgnoreRange: true}, 4, "0123456789 0 10"},
+		"of unknown size":                     {fetchertest.Fault{Chunked: true}, 0, "0123456789 0 -1"},
+		"not where the range is another":      {fetchertest.Fault{Header: lying}, 4, "asked for the bytes from 4 on, got those from 5 on"},
+		"not where the range can't be read":   {fetchertest.Fault{Header: map[string][]string{"Content-Range": nil}}, 4, "206 with an unreadable Content-Range"},
+		"not where it was compressed between": {fetchertest.Fault{Header: map[string][]string{"Content-Encoding": {"gzip"}}}, 0, "identity was asked for"},
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			r := fetchertest.New(t, fetchertest.Config{})
+			d := r.PutBlob(name, []byte(blob))
+			r.Inject(test.fault)
+			content, err := open(t, r, credential.Match{}).Blob(digest.Digest(d)).Open(t.Context(), test.offset)
+			if err != nil {
+				if !strings.Contains(err.Error(), test.want) {
+					t.Errorf("got %v, want %s", err, test.want)
+				}
+				return
+			}
+			defer content.Close()
+			data, _ := io.ReadAll(content)
+			if got := strings.Join([]string{string(data), itoa(content.Offset), itoa(content.Total)}, " "); got != test.want {
+				t.Errorf("got %s, want %s", got, test.want)
+			}
+		})
+	}
+}
+
+func TestAPassingFailureIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	for title, fault := range map[string]fetchertest.Fault{
+		"503":                      {Status: 503, Times: 2},
+		"429 with Retry-After":     {Status: 429, Times: 1, Header: map[string][]string{"Retry-After": {"0.01"}}},
+		"a connection that broke":  {Drop: true, Times: 2},
+		"a manifest that broke":    {CutAt: 10, Times: 1},
+		"500 of the token server":  {Status: 500, Times: 1, Match: fetchertest.Match{Endpoint: fetchertest.Token}},
+		"token server unreachable": {Drop: true, Times: 1, Match: fetchertest.Match{Endpoint: fetchertest.Token}},
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			r := fetchertest.New(t, fetchertest.Config{Auth: fetchertest.Auth{Scheme: fetchertest.Bearer}})
+			image := r.PutImage(name, "latest", fetchertest.Image{})
+			r.Inject(fault)
+			m, err := open(t, r, credential.Match{}).Manifest(t.Context(), "latest")
+			if err != nil || string(m.Body) != string(image.Manifest) {
+				t.Errorf("got %q, %v", m.Body, err)
+			}
+		})
+	}
+}
+
+func TestAWaitThatIsTooLongIsReportedAtOnce(t *testing.T) {
+	t.Parallel()
+	r := fetchertest.New(t, fetchertest.Config{})
+	r.Inject(fetchertest.Fault{Status: 429, Header: map[string][]string{"Retry-After": {"86400"}}})
+	_, err := open(t, r, credential.Match{}).Manifest(t.Context(), "latest")
+	var e *Error
+	if !errors.As(err, &e) || e.Reason != "RATE_LIMITED" || e.RetryAfter != 24*time.Hour {
+		t.Errorf("got %#v", err)
+	}
+	if n := r.Count(fetchertest.Any); n != 1 {
+		t.Errorf("asked %d times", n)
+	}
+}
+
+func TestErrorsAreToldApart(t *testing.T) {
+	t.Parallel()
+	for title, test := range map[string]struct {
+		status int
+		reason string
+	}{
+		"404": {404, "MANIFEST_NOT_FOUND"}, "403": {403, "REGISTRY_DENIED"}, "418": {418, "REGISTRY_UNREACHABLE"},
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			r := fetchertest.New(t, fetchertest.Config{})
+			r.Inject(fetchertest.Fault{Status: test.status})
+			_, err := open(t, r, credential.Match{}).Manifest(t.Context(), "latest")
+			var e *Error
+			if !errors.As(err, &e) || e.Reason != test.reason || e.Status != test.status {
+				t.Errorf("got %#v, want reason %s", err, test.reason)
+			}
+		})
+	}
+}
+
+func TestAnUnknownAuthorityIsReportedWithTheWayOut(t *testing.T) {
+	t.Parallel()
+	r := fetchertest.New(t, fetchertest.Config{TLS: true})
+	c := New(NewTransport(nil), "test")
+	_, err := repository(t, c, r, credential.Match{}).Manifest(t.Context(), "latest")
+	var e *Error
+	if !errors.As(err, &e) || e.Reason != "TLS_FAILED" || !strings.Contains(err.Error(), "SSL_CERT_FILE") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestOnlyALoopbackRegistryMaySpeakPlainHTTPUnasked(t *testing.T) {
+	t.Parallel()
+	for title, test := range map[string]struct {
+		tls  bool
+		want string
+	}{"plain": {false, "http"}, "TLS": {true, "https"}} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			r := fetchertest.New(t, fetchertest.Config{TLS: test.tls})
+			ref, err := scheme.Parse("docker://" + r.Host() + "/" + name + "?latest")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := client(t, r).Repository(t.Context(), ref, credential.Match{}).registry.Scheme; got != test.want {
+				t.Errorf("the scheme is %s, want %s", got, test.want)
+			}
+		})
+	}
+	ref, err := scheme.Parse("docker://registry.example/" + name + "?latest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := New(nil, "").Repository(t.Context(), ref, credential.Match{}).registry.Scheme; got != "https" {
+		t.Errorf("the scheme is %s", got)
+	}
+}
+
+func TestCancelEndsARequest(t *testing.T) {
+	t.Parallel()
+	r := fetchertest.New(t, fetchertest.Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	r.Inject(fetchertest.Fault{Status: 200, Hold: make(chan struct{}), Notice: func(fetchertest.Request) { cancel() }})
+	if _, err := open(t, r, credential.Match{}).Manifest(ctx, "latest"); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAManifestIsBounded(t *testing.T) {
+	t.Parallel()
+	r := fetchertest.New(t, fetchertest.Config{})
+	r.PutManifest(name, "latest", "application/json", make([]byte, 4<<20+1))
+	_, err := open(t, r, credential.Match{}).Manifest(t.Context(), "latest")
+	if err == nil || !strings.Contains(err.Error(), "larger than 4 MiB") {
+		t.Errorf("got %v", err)
+	}
+}

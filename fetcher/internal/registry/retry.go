@@ -1,0 +1,145 @@
+package registry
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	maxAttempts = 5
+	// retryBudget is how long after the first attempt another one may begin. With
+	// the transport's own bounds a dead registry is reported within 30 s.
+	retryBudget = 8 * time.Second
+	firstWait   = 200 * time.Millisecond
+)
+
+// retry sends req until the answer is more than a passing failure, or the
+// budget is spent. The last answer or error is returned as it is.
+func retry(req *http.Request, send func(*http.Request) (*http.Response, error)) (*http.Response, error) {
+	begin := time.Now()
+	for attempt := 1; ; attempt++ {
+		resp, err := send(req)
+		if !passing(resp, err) || req.Context().Err() != nil {
+			return resp, err
+		}
+		asked := time.Duration(0)
+		if err == nil {
+			asked = retryAfter(resp.Header.Get("Retry-After"), time.Now())
+		}
+		wait, ok := backoff(attempt, time.Since(begin), asked, rand.Float64())
+		if !ok {
+			return resp, err
+		}
+		if err == nil {
+			discard(resp)
+		}
+		if err := sleep(req.Context(), wait); err != nil {
+			return nil, err
+		}
+		if req, err = again(req); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// passing reports whether the same request may fare better a little later.
+func passing(resp *http.Response, err error) bool {
+	if err != nil {
+		return !permanent(err)
+	}
+	switch resp.StatusCode {
+	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
+		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return false
+}
+
+// permanent reports whether a transport error will come again.
+func permanent(err error) bool {
+	var certificate *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	var dns *net.DNSError
+	var unknown x509.UnknownAuthorityError
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded) && !timeout(err),
+		errors.Is(err, ErrInsecureRedirect), errors.Is(err, http.ErrSchemeMismatch),
+		errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &unknown):
+		return true
+	case errors.As(err, &dns):
+		return dns.IsNotFound
+	}
+	return false
+}
+
+func timeout(err error) bool {
+	var t net.Error
+	return errors.As(err, &t) && t.Timeout()
+}
+
+// backoff says how long to wait after the attempt of this number (1 is the
+// first) failed, and whether to try again at all. chance in [0,1) spreads many
+// clients; asked is the server's own wish, which is honoured or, where it does
+// not fit in the budget, means the end.
+func backoff(attempt int, elapsed, asked time.Duration, chance float64) (time.Duration, bool) {
+	wait := firstWait << (attempt - 1)
+	wait = wait/2 + time.Duration(chance*float64(wait))
+	wait = max(wait, asked)
+	return wait, attempt < maxAttempts && elapsed+wait <= retryBudget
+}
+
+// retryAfter reads a Retry-After field (RFC 9110 section 10.2.3): seconds, also
+// with a fraction, or a date; and durations such as 880µs, which some servers
+// send. 0: there was none that could be read.
+func retryAfter(value string, now time.Time) time.Duration {
+	value = strings.TrimSpace(value)
+	if seconds, err := strconv.ParseFloat(value, 64); err == nil {
+		return bounded(seconds)
+	}
+	if d, err := time.ParseDuration(value); err == nil {
+		return bounded(d.Seconds())
+	}
+	if date, err := http.ParseTime(value); err == nil {
+		return bounded(date.Sub(now).Seconds())
+	}
+	return 0
+}
+
+// bounded turns seconds into a duration of 0 to 365 days.
+func bounded(seconds float64) time.Duration {
+	const year = 365 * 24 * time.Hour
+	if !(seconds > 0) { // also NaN
+		return 0
+	}
+	return time.Duration(min(seconds, year.Seconds()) * float64(time.Second))
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// again returns req with a fresh body.
+func again(req *http.Request) (*http.Request, error) {
+	if req.Body == nil {
+		return req, nil
+	}
+	next := req.Clone(req.Context())
+	body, err := req.GetBody()
+	next.Body = body
+	return next, err
+}

@@ -1,0 +1,102 @@
+package registry
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/docker-fetcher/docker-fetcher/scheme"
+)
+
+const (
+	dialTimeout      = 10 * time.Second
+	handshakeTimeout = 10 * time.Second
+	// headerTimeout bounds the wait for an answer's first byte, so that a
+	// registry which accepts connections but never answers is reported in time.
+	headerTimeout  = 20 * time.Second
+	maxHeaderBytes = 256 << 10
+	// idlePerHost keeps the connections of a parallel fetch for the next one.
+	idlePerHost = 64
+)
+
+// NewTransport returns the transport for registries: HTTP/1.1 only, since one
+// HTTP/2 connection per host would carry all blobs of an image; proxies from
+// the environment; no transparent compression, which would change the bytes
+// that digests are taken over. A nil config: the system's roots.
+func NewTransport(config *tls.Config) *http.Transport {
+	if config == nil {
+		config = &tls.Config{}
+	}
+	config = config.Clone()
+	config.MinVersion = max(config.MinVersion, tls.VersionTLS12)
+	config.NextProtos = []string{"http/1.1"}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext,
+		TLSClientConfig:        config,
+		TLSHandshakeTimeout:    handshakeTimeout,
+		ResponseHeaderTimeout:  headerTimeout,
+		MaxResponseHeaderBytes: maxHeaderBytes,
+		MaxIdleConnsPerHost:    idlePerHost,
+		IdleConnTimeout:        90 * time.Second,
+		DisableCompression:     true,
+		Protocols:              protocols,
+	}
+}
+
+// speaksPlain finds out whether a loopback registry speaks plain http. A
+// registry elsewhere is never asked: there only the URI's fragment counts.
+func (c *Client) speaksPlain(ctx context.Context, ref scheme.Reference) bool {
+	host := ref.Host()
+	c.mu.Lock()
+	plain, known := c.plain[host]
+	c.mu.Unlock()
+	if known {
+		return plain
+	}
+	plain, err := plainHTTP(ctx, host)
+	if err != nil {
+		return false // the request itself will say what is wrong
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.plain[host] = plain
+	return plain
+}
+
+// plainHTTP begins a TLS handshake with a loopback server and says whether the
+// answer was something else. Nothing is verified, as nothing is sent.
+func plainHTTP(ctx context.Context, host string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if _, _, err := net.SplitHostPort(host); err != nil {
+		host += ":443"
+	}
+	var dialer net.Dialer
+	raw, err := dialer.DialContext(ctx, "tcp", host)
+	if err != nil {
+		return false, err
+	}
+	defer raw.Close()
+	err = tls.Client(raw, &tls.Config{InsecureSkipVerify: true}).HandshakeContext(ctx) //nolint:gosec // see above
+	var record tls.RecordHeaderError
+	switch {
+	case errors.As(err, &record), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return true, nil
+	case ctx.Err() != nil:
+		return false, ctx.Err()
+	}
+	return false, nil
+}
+
+// discard reads what little is left, so that the connection serves again.
+func discard(resp *http.Response) {
+	_, _ = io.CopyN(io.Discard, resp.Body, maxErrorBody)
+	_ = resp.Body.Close()
+}

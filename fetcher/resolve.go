@@ -1,0 +1,142 @@
+package fetcher
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/content"
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/manifest"
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/registry"
+	"github.com/docker-fetcher/docker-fetcher/scheme"
+)
+
+// maxIndexDepth is how many indexes may lie between a reference and a manifest.
+const maxIndexDepth = 2
+
+// Resolve finds out what a docker or docker-manifest URI names. It writes
+// nothing to disk. The error is an *Error, or wraps the context's.
+func (f *Fetcher) Resolve(ctx context.Context, req ResolveRequest) (Resolution, error) {
+	request := Request{URI: req.URI}
+	resolution, phase, err := f.resolve(ctx, req)
+	if err != nil {
+		return Resolution{}, describe(err, phase, &request)
+	}
+	return resolution, nil
+}
+
+func (f *Fetcher) resolve(ctx context.Context, req ResolveRequest) (Resolution, Phase, error) {
+	ref, err := scheme.FromURI(req.URI)
+	if err != nil {
+		return Resolution{}, Prepare, err
+	}
+	if ref.Kind == scheme.Blob {
+		return Resolution{}, Prepare, invalid(URISchemeUnsupported, "a docker-blob URI names its digest already; resolve docker or docker-manifest")
+	}
+	p, err := platform(req.Platform, f.config.Platform)
+	if err != nil {
+		return Resolution{}, Prepare, err
+	}
+	match, err := f.credential(ref, req.Config, newWatch(ctx, nil, 0))
+	if err != nil {
+		return Resolution{}, Prepare, err
+	}
+	image, err := resolve(ctx, f.client.Repository(ctx, ref, match), ref, p)
+	if err != nil {
+		return Resolution{}, Resolve, err
+	}
+	return Resolution{
+		Manifest: image.descriptor, Index: image.index,
+		Config: image.manifest.Config, Layers: image.manifest.Layers,
+	}, Resolve, nil
+}
+
+// image is a manifest, and the index that it was chosen from.
+type image struct {
+	descriptor Descriptor
+	manifest   manifest.Manifest
+	raw        []byte
+	index      *Descriptor // nil where the reference named a manifest
+	indexRaw   []byte
+}
+
+// resolve asks for what ref names, and goes through indexes to the manifest
+// for the platform.
+func resolve(ctx context.Context, repository *registry.Repository, ref scheme.Reference, p Platform) (image, error) {
+	var found image
+	identifier, want := ref.Identifier(), Descriptor{Digest: ref.Digest, Size: -1}
+	for range maxIndexDepth + 1 {
+		raw, desc, doc, err := get(ctx, repository, identifier, want)
+		if err != nil {
+			return image{}, err
+		}
+		if doc.Manifest != nil {
+			found.descriptor, found.manifest, found.raw = desc, *doc.Manifest, raw
+			return found, nil
+		}
+		if found.index == nil {
+			found.index, found.indexRaw = &desc, raw
+		}
+		if want, err = doc.Index.Select(p); err != nil {
+			return image{}, err
+		}
+		identifier = want.Digest.String()
+	}
+	return image{}, fmt.Errorf("%w: more than %d indexes lie between the reference and a manifest", manifest.ErrInvalid, maxIndexDepth)
+}
+
+// get asks for one document and holds it to the descriptor; a want without a
+// digest, for a tag, takes what comes.
+func get(ctx context.Context, repository *registry.Repository, identifier string, want Descriptor) ([]byte, Descriptor, manifest.Document, error) {
+	served, err := repository.Manifest(ctx, identifier)
+	if err != nil {
+		return nil, Descriptor{}, manifest.Document{}, err
+	}
+	doc, err := manifest.Parse(served.ContentType, served.Body)
+	desc, wrong := verify(served.Body, doc.MediaType, want)
+	if wrong != nil {
+		err = wrong // whatever the bytes mean, they are not those asked for
+	}
+	if err != nil {
+		return nil, Descriptor{}, manifest.Document{}, fmt.Errorf("manifest %s: %w", identifier, err)
+	}
+	return served.Body, desc, doc, nil
+}
+
+// verify returns the descriptor of a document, if it is the one that want names.
+func verify(body []byte, mediaType string, want Descriptor) (Descriptor, error) {
+	if want.Size >= 0 && want.Size != int64(len(body)) {
+		return Descriptor{}, fmt.Errorf("%w: got %d bytes, the index says %d", content.ErrSize, len(body), want.Size)
+	}
+	algorithm := digest.Canonical
+	if want.Digest != "" {
+		algorithm = want.Digest.Algorithm()
+	}
+	got := algorithm.FromBytes(body)
+	if got != want.Digest {
+		if payload, err := manifest.Payload(mediaType, body); err == nil {
+			got = algorithm.FromBytes(payload) // of a signed schema 1 manifest, else the same
+		}
+	}
+	if want.Digest != "" && got != want.Digest {
+		return Descriptor{}, fmt.Errorf("%w: got %s", content.ErrDigest, got)
+	}
+	return Descriptor{MediaType: mediaType, Digest: got, Size: int64(len(body))}, nil
+}
+
+// started counts what a fetch of these blobs will leave.
+func (i image) started(blobs []Descriptor) Started {
+	s := Started{Manifest: i.descriptor, TotalBytes: int64(len(i.raw) + len(i.indexRaw)), TotalFiles: 1 + len(blobs)}
+	if i.index != nil {
+		s.TotalFiles++
+	}
+	for _, b := range blobs {
+		if b.Size < 0 {
+			s.TotalBytes = -1
+			break
+		}
+		s.TotalBytes += b.Size
+	}
+	return s
+}

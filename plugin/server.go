@@ -1,0 +1,112 @@
+package plugin
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/hashicorp/go-hclog"
+	"google.golang.org/grpc"
+
+	"github.com/docker-fetcher/docker-fetcher/fetcher"
+	pb "github.com/docker-fetcher/docker-fetcher/protocol/dockerfetcher/v1"
+	"github.com/docker-fetcher/docker-fetcher/scheme"
+)
+
+// server answers calls with a Fetcher.
+type server struct {
+	pb.UnimplementedFetcherServiceServer
+	fetcher Fetcher
+	info    *pb.GetInfoResponse
+	logger  hclog.Logger
+	live    sync.WaitGroup // fetches in flight, which Serve drains
+}
+
+func newServer(config ServeConfig) *server {
+	return &server{
+		fetcher: config.Fetcher, logger: config.Logger,
+		info: &pb.GetInfoResponse{
+			Name: "docker", Version: config.Version, Commit: config.Commit,
+			Schemes:         []string{string(scheme.Image), string(scheme.Manifest), string(scheme.Blob)},
+			ProtocolVersion: ProtocolVersion,
+			Capabilities: []pb.Capability{
+				pb.Capability_CAPABILITY_RESOLVE, pb.Capability_CAPABILITY_MANIFEST_LIST, pb.Capability_CAPABILITY_OCI,
+				pb.Capability_CAPABILITY_SCHEMA1, pb.Capability_CAPABILITY_RESUME,
+			},
+			MaxRequestBytes: maxRequestBytes, Pid: int64(os.Getpid()),
+		},
+	}
+}
+
+// GetInfo implements the service.
+func (s *server) GetInfo(_ context.Context, r *pb.GetInfoRequest) (*pb.GetInfoResponse, error) {
+	s.logger.Debug("info", "host", r.GetHostName(), "host_version", r.GetHostVersion())
+	return s.info, nil
+}
+
+// Resolve implements the service.
+func (s *server) Resolve(ctx context.Context, r *pb.ResolveRequest) (*pb.ResolveResponse, error) {
+	resolution, err := s.fetcher.Resolve(ctx, fetcher.ResolveRequest{
+		URI: fromURI(r.GetUri()), Config: fromConfig(r.GetConfig()), Platform: fromPlatform(r.GetPlatform()),
+	})
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return toResolution(resolution), nil
+}
+
+// Fetch implements the service. Events are sent from the one goroutine that
+// observes the fetch, and the result after that has ended.
+func (s *server) Fetch(r *pb.FetchRequest, stream grpc.ServerStreamingServer[pb.FetchResponse]) error {
+	result, err := s.fetch(stream.Context(), r, func(e fetcher.Event) {
+		if m := toEvent(e); m != nil {
+			_ = stream.Send(m) // a broken stream ends the context, and with it the fetch
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return stream.Send(&pb.FetchResponse{Event: &pb.FetchResponse_Result{Result: toResult(result)}})
+}
+
+// FetchSync implements the service.
+func (s *server) FetchSync(ctx context.Context, r *pb.FetchSyncRequest) (*pb.FetchSyncResponse, error) {
+	result, err := s.fetch(ctx, r.GetFetch(), func(fetcher.Event) {})
+	if err != nil {
+		return nil, err
+	}
+	return &pb.FetchSyncResponse{Result: toResult(result)}, nil
+}
+
+// fetch is what both calls share.
+func (s *server) fetch(ctx context.Context, r *pb.FetchRequest, observe func(fetcher.Event)) (fetcher.Result, error) {
+	s.live.Add(1)
+	defer s.live.Done()
+	if dir := r.GetDirectory(); dir != "" && !filepath.IsAbs(dir) {
+		return fetcher.Result{}, toStatus(&fetcher.Error{
+			Reason: fetcher.DirectoryInvalid, Phase: fetcher.Prepare,
+			Text: "the directory must be an absolute path: the plugin's working directory is not the host's",
+		})
+	}
+	if r.OutputFileName != nil && r.GetOutputFileName() == "" {
+		return fetcher.Result{}, toStatus(&fetcher.Error{
+			Reason: fetcher.OutputNameInvalid, Phase: fetcher.Prepare, Text: "the output file name is set but empty",
+		})
+	}
+	request := fromRequest(r)
+	log := s.logger.With("request_id", r.GetRequestId())
+	request.Observe = func(e fetcher.Event) {
+		if w, ok := e.(fetcher.Warning); ok {
+			log.Warn(w.Text)
+		}
+		observe(e)
+	}
+	result, err := s.fetcher.Fetch(ctx, request)
+	if err != nil {
+		log.Error("fetch failed", "error", err)
+		return fetcher.Result{}, toStatus(err)
+	}
+	log.Info("fetched", "files", len(result.Files), "bytes", result.BytesTransferred, "elapsed", result.Elapsed)
+	return result, nil
+}

@@ -1,0 +1,129 @@
+package plugin
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/hashicorp/go-hclog"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/docker-fetcher/docker-fetcher/fetcher"
+	pb "github.com/docker-fetcher/docker-fetcher/protocol/dockerfetcher/v1"
+)
+
+// scratch holds the built executable; TestMain removes it.
+var scratch string
+
+func TestMain(m *testing.M) {
+	var err error
+	if scratch, err = os.MkdirTemp("", "plugin-test-"); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			_, _ = os.Stderr.WriteString(err.Error() + "\n")
+			code = 1
+		}
+	}
+	_ = os.RemoveAll(scratch)
+	os.Exit(code)
+}
+
+// executable builds docker-fetcher once.
+var executable = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(scratch, "docker-fetcher")
+	out, err := exec.Command("go", "build", "-o", path, "../cmd/docker-fetcher").CombinedOutput()
+	if err != nil {
+		_, _ = os.Stderr.Write(out)
+	}
+	return path, err
+})
+
+// subjects are all the ways to a Fetcher: each passes the same tests.
+var subjects = map[string]func(*testing.T) Fetcher{
+	"in process":        func(t *testing.T) Fetcher { return engine(t) },
+	"over gRPC":         func(t *testing.T) Fetcher { return overGRPC(t, engine(t)) },
+	"over gRPC, synced": func(t *testing.T) Fetcher { return synced{overGRPC(t, engine(t))} },
+	"in a process": func(t *testing.T) Fetcher {
+		path, err := executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return launch(t, Config{Path: path, Dir: scratch})
+	},
+}
+
+var linuxAMD64 = fetcher.Platform{OS: "linux", Architecture: "amd64"}
+
+func engine(t *testing.T) *fetcher.Fetcher {
+	t.Helper()
+	f, err := fetcher.New(fetcher.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// overGRPC serves f, with the interceptors that Serve adds, over a connection
+// within this process. go-plugin's own part is tested in a process.
+func overGRPC(t *testing.T, f Fetcher) *Client {
+	t.Helper()
+	s := newServer(ServeConfig{Fetcher: f, Version: "1.2.3", Commit: "abc", Logger: hclog.NewNullLogger()})
+	server := grpc.NewServer(s.options(nil)...)
+	pb.RegisterFetcherServiceServer(server, s)
+	pipe := bufconn.Listen(64 << 10)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(pipe) }()
+	conn, err := grpc.NewClient("passthrough:///fetcher", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return pipe.DialContext(ctx) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = conn.Close()
+		server.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return &Client{service: pb.NewFetcherServiceClient(conn)}
+}
+
+// launch opens a plugin that is closed when the test ends.
+func launch(t *testing.T, config Config) *Client {
+	t.Helper()
+	c, err := Open(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// synced fetches by FetchSync, as a host without streams does.
+type synced struct{ *Client }
+
+func (s synced) Fetch(ctx context.Context, r fetcher.Request) (fetcher.Result, error) {
+	m, err := absolute(r)
+	if err != nil {
+		return fetcher.Result{}, err
+	}
+	response, err := s.service.FetchSync(ctx, &pb.FetchSyncRequest{Fetch: m})
+	if err != nil {
+		return fetcher.Result{}, fromStatus(err)
+	}
+	return fromResult(response.GetResult()), nil
+}
