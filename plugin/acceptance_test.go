@@ -79,7 +79,7 @@ func leaves(t *testing.T, dir string, want map[string]string) {
 func layers(n int) [][]byte {
 	all := make([][]byte, n)
 	for i := range all {
-		all[i] = fetchertest.RandomLayer(uint64(i), 10_000+i) //nolint:gosec // small
+		all[i] = fetchertest.RandomLayer(uint64(i), 10_000+i)
 	}
 	return all
 }

@@ -67,8 +67,7 @@ func Open(ctx context.Context, config Config) (*Client, error) {
 	case err = <-ready:
 	case <-ctx.Done():
 		c.process.Kill()
-		<-ready
-		err = ctx.Err()
+		err = errors.Join(ctx.Err(), <-ready)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("plugin %s: %w", config.Path, err), c.Close())

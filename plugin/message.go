@@ -218,7 +218,8 @@ func fromEvent(m *pb.FetchResponse) fetcher.Event {
 	return nil
 }
 
-func count(n int) uint32 { return uint32(max(0, n)) } //nolint:gosec // files and attempts, far below the limit
+// count is for files and attempts, far below what a uint32 holds.
+func count(n int) uint32 { return uint32(max(0, n)) }
 
 func toResolution(r fetcher.Resolution) *pb.ResolveResponse {
 	m := &pb.ResolveResponse{Manifest: toDescriptor(r.Manifest)}

@@ -120,7 +120,7 @@ func (t *transfer) stream(ctx context.Context) error {
 	}
 	watch := time.AfterFunc(t.Stall, func() { cancel(ErrStalled) })
 	defer watch.Stop()
-	body := watched{opened, watch, t.Stall}
+	body := &watched{opened, watch, t.Stall}
 
 	if err := skip(body, t.offset-opened.Offset); err != nil {
 		return t.failed(ctx, connection, err)
@@ -211,7 +211,7 @@ type watched struct {
 	stall time.Duration
 }
 
-func (w watched) Read(p []byte) (int, error) {
+func (w *watched) Read(p []byte) (int, error) {
 	w.watch.Reset(w.stall)
 	defer w.watch.Stop()
 	return w.body.Read(p)

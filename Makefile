@@ -1,0 +1,57 @@
+# make demo and make test are all a newcomer needs; make check is what a change has to pass.
+
+VERSION ?= 0.1.0-dev
+COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
+LDFLAGS  = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+
+BUF           = go run github.com/bufbuild/buf/cmd/buf@v1.75.0
+GOLANGCI_LINT = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOVULNCHECK   = go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
+MODULES       = . integration
+FUZZTIME     ?= 30s
+
+.PHONY: demo build test check format vet lint generate fresh cross fuzz bench vulncheck image
+
+demo: ## fetch and run a real image, registry and agent included
+	cd integration && CGO_ENABLED=0 go run ./demo
+
+build: ## the static executable
+	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o docker-fetcher ./cmd/docker-fetcher
+
+test: ## vet and race tests, both modules
+	@for m in $(MODULES); do (cd $$m && go vet ./... && go test -race -shuffle=on ./...) || exit 1; done
+
+check: format vet lint fresh test cross
+
+format:
+	@out=$$(gofmt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$')); [ -z "$$out" ] || { echo "not formatted:"; echo "$$out"; exit 1; }
+
+vet:
+	@for m in $(MODULES); do (cd $$m && go vet ./... && go mod tidy -diff) || exit 1; done
+
+lint:
+	cd protocol && $(BUF) lint
+	@for m in $(MODULES); do (cd $$m && $(GOLANGCI_LINT) run ./...) || exit 1; done
+
+generate: ## the Go code of protocol/
+	cd protocol && $(BUF) generate
+
+fresh: generate
+	@git diff --exit-code -- protocol || { echo "generated code is stale: commit what 'make generate' made"; exit 1; }
+
+cross:
+	@for os in linux darwin windows; do for arch in amd64 arm64; do \
+		echo "$$os/$$arch"; CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch go build -o /dev/null ./cmd/docker-fetcher || exit 1; done; done
+
+fuzz: ## every fuzz target, FUZZTIME each
+	@for pkg in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+		echo "$$pkg $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; done; done
+
+bench: ## launch time, memory, transfer, content
+	go test -run '^$$' -bench . -benchmem ./...
+
+vulncheck:
+	@for m in $(MODULES); do (cd $$m && $(GOVULNCHECK) ./...) || exit 1; done
+
+image: ## needs a docker engine
+	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) -t docker-fetcher:$(VERSION) .
