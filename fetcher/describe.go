@@ -21,16 +21,18 @@ import (
 // invalid is an error of the request itself.
 func invalid(reason Reason, text string) *Error { return &Error{Reason: reason, Text: text} }
 
-// describe turns any failure into the error that the caller gets: its reason,
-// phase, facts for programs, and one line of text for people. The context's
-// errors stay what they are.
-func describe(err error, phase Phase, req *Request) error {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		var answered *registry.Error
-		if !errors.As(err, &answered) {
-			return fmt.Errorf("%s: %w", phase, err)
-		}
+// failed is the error of a call: the context's own where that has ended the
+// call, and it is not hidden; else what describe makes of err.
+func failed(ctx context.Context, err error, phase Phase, req *Request) error {
+	if ended := ctx.Err(); ended != nil && errors.Is(err, ended) {
+		return fmt.Errorf("%s: %w", phase, err)
 	}
+	return describe(err, phase, req)
+}
+
+// describe turns a failure into the error that the caller gets: its reason,
+// phase, facts for programs, and one line of text for people.
+func describe(err error, phase Phase, req *Request) error {
 	e := &Error{Phase: phase, Text: printable(err.Error()), Metadata: metadata(req), cause: err}
 	var own *Error
 	if errors.As(err, &own) {

@@ -35,7 +35,7 @@ func (f *Fetcher) Fetch(ctx context.Context, req Request) (Result, error) {
 	result, phase, err := f.fetch(ctx, req, watch)
 	watch.stop()
 	if err != nil {
-		return Result{}, describe(err, phase, &req)
+		return Result{}, failed(ctx, err, phase, &req)
 	}
 	result.BytesTransferred = watch.board.received.Load()
 	result.FinishedAt = time.Now()

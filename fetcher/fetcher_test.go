@@ -22,6 +22,7 @@ import (
 
 	"github.com/docker-fetcher/docker-fetcher/fetcher/fetchertest"
 	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/content"
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/registry"
 	"github.com/docker-fetcher/docker-fetcher/scheme"
 )
 
@@ -172,12 +173,22 @@ func TestAnErrorIsOneLineThatPaintsNothing(t *testing.T) {
 	}
 }
 
-func TestTheContextsErrorsAreNotHidden(t *testing.T) {
+func TestTheContextsErrorsAreNotHiddenAndThoseOfATransportAreNotTheContexts(t *testing.T) {
 	t.Parallel()
-	for _, want := range []error{context.Canceled, context.DeadlineExceeded} {
-		if err := describe(fmt.Errorf("blob: %w", want), Transfer, nil); !errors.Is(err, want) || !strings.HasPrefix(err.Error(), "transfer: ") {
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	late, cancel := context.WithDeadline(t.Context(), time.Time{})
+	defer cancel()
+	var e *Error
+	for _, ctx := range []context.Context{cancelled, late} {
+		err := failed(ctx, fmt.Errorf("blob: %w", ctx.Err()), Transfer, nil)
+		if !errors.Is(err, ctx.Err()) || errors.As(err, &e) || !strings.HasPrefix(err.Error(), "transfer: ") {
 			t.Errorf("got %v", err)
 		}
+	}
+	err := failed(t.Context(), &registry.Error{Reason: "REGISTRY_UNREACHABLE", Err: context.DeadlineExceeded}, Resolve, nil)
+	if !errors.As(err, &e) || e.Reason != RegistryUnreachable {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -21,7 +21,7 @@ func (f *Fetcher) Resolve(ctx context.Context, req ResolveRequest) (Resolution, 
 	request := Request{URI: req.URI}
 	resolution, phase, err := f.resolve(ctx, req)
 	if err != nil {
-		return Resolution{}, describe(err, phase, &request)
+		return Resolution{}, failed(ctx, err, phase, &request)
 	}
 	return resolution, nil
 }

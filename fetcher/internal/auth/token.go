@@ -29,6 +29,8 @@ type TokenError struct {
 	URL     string // without query
 	Status  int    // 0: there was no usable answer
 	Message string // the server's own, or what was wrong with the answer
+	// RetryAfter is the field of the answer as it came, "" for none.
+	RetryAfter string
 	Err     error  // the transport's, or what is wrong with the realm, where there was no answer
 	realm   bool   // Err is about the realm: nothing was sent
 }
@@ -127,7 +129,9 @@ func tokenRequest(ctx context.Context, u *url.URL, step Step, c credential.Crede
 // from now, when it was asked for, so that no clock but ours matters.
 func readToken(resp *http.Response, at string, now time.Time) (token, time.Duration, error) {
 	fail := func(message string) (token, time.Duration, error) {
-		return token{}, 0, &TokenError{URL: at, Status: resp.StatusCode, Message: message}
+		return token{}, 0, &TokenError{
+			URL: at, Status: resp.StatusCode, Message: message, RetryAfter: resp.Header.Get("Retry-After"),
+		}
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxTokenAnswer+1))
 	if err != nil {

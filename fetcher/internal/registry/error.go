@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -126,6 +127,7 @@ func (r *Repository) tokenRefusal(u *url.URL, err error) error {
 		e.Reason = "TOKEN_SERVER_REFUSED"
 		return e
 	}
+	e.RetryAfter = retryAfter(token.RetryAfter, time.Now())
 	switch {
 	case token.Refused() && r.credential.Key == "":
 		e.Reason, e.Hint = "AUTH_REQUIRED", fmt.Sprintf("add a credential for %q to the docker config", r.host())
@@ -143,9 +145,13 @@ func (r *Repository) tokenRefusal(u *url.URL, err error) error {
 	return e
 }
 
-// failure turns a transport's error into ours; a cancelled or expired context
-// stays what it is.
-func (r *Repository) failure(u *url.URL, err error) error {
+// failure turns a transport's error into ours. That the caller's context ended
+// stays what it is; a timeout of the transport, which also calls itself
+// context.DeadlineExceeded, does not.
+func (r *Repository) failure(ctx context.Context, u *url.URL, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	e := &Error{Method: http.MethodGet, URL: redact(u), Message: err.Error(), Err: err}
 	e.Reason, e.Hint = transportMeaning(err)
 	return e

@@ -28,8 +28,6 @@ func (r *Repository) Manifest(ctx context.Context, identifier string) (Manifest,
 		body, err := io.ReadAll(io.LimitReader(resp.Body, manifest.MaxSize+1))
 		_ = resp.Body.Close()
 		switch {
-		case ctx.Err() != nil:
-			return Manifest{}, ctx.Err()
 		case len(body) > manifest.MaxSize:
 			return Manifest{}, &Error{
 				Reason: "MANIFEST_INVALID", Method: http.MethodGet, URL: redact(resp.Request.URL),
@@ -38,7 +36,9 @@ func (r *Repository) Manifest(ctx context.Context, identifier string) (Manifest,
 		case err == nil:
 			return Manifest{ContentType: resp.Header.Get("Content-Type"), Body: body}, nil
 		}
-		last = r.failure(resp.Request.URL, err)
+		if last = r.failure(ctx, resp.Request.URL, err); ctx.Err() != nil {
+			break
+		}
 	}
 	return Manifest{}, last
 }

@@ -153,7 +153,7 @@ func (r *Repository) send(ctx context.Context, u *url.URL, header http.Header, s
 	resp, err := r.client.Do(req)
 	switch {
 	case err != nil:
-		return nil, r.failure(u, err)
+		return nil, r.failure(ctx, u, err)
 	case resp.StatusCode == http.StatusUnauthorized:
 		r.session.Refused(authorization)
 	case resp.StatusCode < 300:

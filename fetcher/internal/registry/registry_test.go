@@ -313,15 +313,19 @@ func TestAPassingFailureIsTriedAgain(t *testing.T) {
 
 func TestAWaitThatIsTooLongIsReportedAtOnce(t *testing.T) {
 	t.Parallel()
-	r := fetchertest.New(t, fetchertest.Config{})
-	r.Inject(fetchertest.Fault{Status: 429, Header: map[string][]string{"Retry-After": {"86400"}}})
-	_, err := open(t, r, credential.Match{}).Manifest(t.Context(), "latest")
-	var e *Error
-	if !errors.As(err, &e) || e.Reason != "RATE_LIMITED" || e.RetryAfter != 24*time.Hour {
-		t.Errorf("got %#v", err)
-	}
-	if n := r.Count(fetchertest.Any); n != 1 {
-		t.Errorf("asked %d times", n)
+	for _, endpoint := range []fetchertest.Endpoint{fetchertest.Manifest, fetchertest.Token} {
+		r := fetchertest.New(t, fetchertest.Config{Auth: fetchertest.Auth{Scheme: fetchertest.Bearer}})
+		r.Inject(fetchertest.Fault{
+			Match: fetchertest.Match{Endpoint: endpoint}, Status: 429, Header: map[string][]string{"Retry-After": {"86400"}},
+		})
+		_, err := open(t, r, credential.Match{}).Manifest(t.Context(), "latest")
+		var e *Error
+		if !errors.As(err, &e) || e.Reason != "RATE_LIMITED" || e.RetryAfter != 24*time.Hour {
+			t.Errorf("%s: got %#v", endpoint, err)
+		}
+		if n := r.Count(endpoint); n != 1 {
+			t.Errorf("%s: asked %d times", endpoint, n)
+		}
 	}
 }
 
@@ -389,8 +393,10 @@ func TestCancelEndsARequest(t *testing.T) {
 	r := fetchertest.New(t, fetchertest.Config{})
 	ctx, cancel := context.WithCancel(t.Context())
 	r.Inject(fetchertest.Fault{Status: 200, Hold: make(chan struct{}), Notice: func(fetchertest.Request) { cancel() }})
-	if _, err := open(t, r, credential.Match{}).Manifest(ctx, "latest"); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
+	_, err := open(t, r, credential.Match{}).Manifest(ctx, "latest")
+	var e *Error
+	if !errors.Is(err, context.Canceled) || errors.As(err, &e) {
+		t.Errorf("got %#v, want the context's error alone", err)
 	}
 }
 
