@@ -94,6 +94,9 @@ URI is SCHEME://HOST[:PORT]/REPOSITORY?REFERENCE[#http|https], with the scheme
 docker, docker-manifest or docker-blob and a tag or digest as the reference; or
 a name as docker knows it: alpine, ghcr.io/owner/image:tag, NAME@DIGEST.
 
+The credential comes from --docker-config; else from --default-docker-config or,
+without that flag, from $DOCKER_CONFIG/config.json or ~/.docker/config.json.
+
 The last line on stdout is the digest of the manifest, or of the docker-blob.`,
 		Example: `  docker-fetcher fetch alpine:3.20 ./alpine
   docker-fetcher fetch 'docker-manifest://registry-1.docker.io/library/alpine?latest' ./alpine

@@ -15,16 +15,19 @@ func restrictFileMode() { unix.Umask(0o077) }
 // checkSocketDir says what go-plugin would not: it ends with exit code 0 and a
 // line of log when it can't make its socket.
 func checkSocketDir(dir string) error {
+	const advice = "the host has to name another one in PLUGIN_UNIX_SOCKET_DIR"
 	if dir == "" {
 		dir = os.TempDir()
 	}
-	const advice = "the host has to set PLUGIN_UNIX_SOCKET_DIR to another one"
 	path := unix.RawSockaddrUnix{}.Path // its last byte is a NUL
 	if most := len(path) - 1 - len("/plugin1234567890"); len(dir) > most {
-		return usageError{fmt.Errorf("socket directory %q: its path is longer than %d bytes, too long for a unix socket; %s", dir, most, advice)}
+		return usageError{fmt.Errorf("socket directory %q: the path is longer than %d bytes, too long for a unix socket; %s", dir, most, advice)}
 	}
-	if err := unix.Access(dir+"/.", unix.W_OK|unix.X_OK); err != nil {
-		return usageError{fmt.Errorf("socket directory %q: %w; %s", dir, err, advice)}
+	probe, err := os.CreateTemp(dir, "plugin")
+	if err != nil {
+		return usageError{fmt.Errorf("socket directory: %w; %s", err, advice)}
 	}
+	_ = probe.Close()
+	_ = os.Remove(probe.Name())
 	return nil
 }

@@ -31,8 +31,8 @@ type TokenError struct {
 	Message string // the server's own, or what was wrong with the answer
 	// RetryAfter is the field of the answer as it came, "" for none.
 	RetryAfter string
-	Err     error  // the transport's, or what is wrong with the realm, where there was no answer
-	realm   bool   // Err is about the realm: nothing was sent
+	Err        error // the transport's, or what is wrong with the realm, where there was no answer
+	realm      bool  // Err is about the realm: nothing was sent
 }
 
 func (e *TokenError) Error() string {

@@ -88,10 +88,10 @@ func check(name string, d digest.Digest) error {
 		return err
 	}
 	if err := d.Validate(); err != nil {
-		return fmt.Errorf("%.100q: %w", string(d), err)
+		return fmt.Errorf("%.200q: %w", string(d), err)
 	}
 	if a := d.Algorithm(); a != digest.SHA256 && a != digest.SHA512 {
-		return fmt.Errorf("%.100q: %w", string(d), digest.ErrDigestUnsupported)
+		return fmt.Errorf("%.200q: %w", string(d), digest.ErrDigestUnsupported)
 	}
 	return nil
 }

@@ -203,7 +203,6 @@ func TestManyMayCommitOneNameAtOnce(t *testing.T) {
 	holds(t, here, map[string]string{name: string(data)})
 }
 
-// TestTheFirstOfManyWinsAFreeName has writers race for a name that nobody has.
 func TestManyMayCommitAFreeNameAtOnce(t *testing.T) {
 	eachWay(t, func(t *testing.T, d *Dir, begin begin) {
 		other := open(t, d.path)
