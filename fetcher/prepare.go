@@ -1,0 +1,123 @@
+package fetcher
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/containerd/platforms"
+
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/content"
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/credential"
+	"github.com/docker-fetcher/docker-fetcher/scheme"
+)
+
+// prepare validates the request, finds the credential and opens the directory.
+func (f *Fetcher) prepare(ctx context.Context, req Request, watch *watch) (*job, error) {
+	ref, err := scheme.FromURI(req.URI)
+	if err != nil {
+		return nil, err
+	}
+	j := &job{ref: ref, output: req.OutputFileName, skip: req.SkipDigests, watch: watch}
+	if err := j.options(f.config, req); err != nil {
+		return nil, err
+	}
+	match, err := f.credential(ref, req.Config, watch)
+	if err != nil {
+		return nil, err
+	}
+	if req.Directory == "" {
+		return nil, invalid(DirectoryInvalid, "the directory is not specified")
+	}
+	if j.dir, err = content.Open(req.Directory); err != nil {
+		return nil, err
+	}
+	j.repository = f.client.Repository(ctx, ref, match)
+	return j, nil
+}
+
+// options takes the request's options, or the fetcher's where it names none.
+func (j *job) options(c Config, req Request) error {
+	j.parallel, j.stall, j.platform = c.MaxConcurrentBlobs, c.StallTimeout, *c.Platform
+	switch {
+	case req.MaxParallel < 0, req.StallTimeout < 0, req.ProgressInterval < 0:
+		return invalid(OptionInvalid, "parallelism, stall timeout and progress interval must not be negative")
+	case req.OutputFileName != "" && j.ref.Kind == scheme.Image:
+		return invalid(OutputNameInvalid, "an output file name is for single files (docker-manifest, docker-blob), not for a whole image")
+	case req.OutputFileName == indexName && j.ref.Kind == scheme.Manifest:
+		return invalid(OutputNameInvalid, `the output file name "index" is that of the image index; choose another`)
+	}
+	if req.OutputFileName != "" {
+		if err := content.CheckName(req.OutputFileName); err != nil {
+			return invalid(OutputNameInvalid, "output file name: "+err.Error())
+		}
+	}
+	for _, d := range req.SkipDigests {
+		if err := d.Validate(); err != nil {
+			return invalid(DigestInvalid, fmt.Sprintf("digest to skip %.100q: %v", d.String(), err))
+		}
+	}
+	if req.MaxParallel > 0 {
+		j.parallel = req.MaxParallel
+	}
+	if req.StallTimeout > 0 {
+		j.stall = req.StallTimeout
+	}
+	var err error
+	j.platform, err = platform(req.Platform, c.Platform)
+	return err
+}
+
+// platform returns the asked platform, normalised, or the default.
+func platform(asked, otherwise *Platform) (Platform, error) {
+	if asked == nil {
+		return *otherwise, nil
+	}
+	if asked.OS == "" || asked.Architecture == "" {
+		return Platform{}, invalid(OptionInvalid, "a platform needs an operating system and an architecture, such as linux/arm64")
+	}
+	return platforms.Normalize(*asked), nil
+}
+
+// credential finds what the call's config, else the default one, has for the repository.
+func (f *Fetcher) credential(ref scheme.Reference, config DockerConfig, watch *watch) (credential.Match, error) {
+	secret, err := config.set()
+	if err != nil {
+		return credential.Match{}, err
+	}
+	match, _, err := credential.Lookup(ref.Host(), ref.Repository, secret, f.defaults)
+	if err != nil {
+		return credential.Match{}, err
+	}
+	for _, text := range credential.Warnings(ref.Host(), ref.Repository, secret, f.defaults) {
+		watch.send(Warning{text})
+	}
+	return match, nil
+}
+
+// set decodes the config; nil where there is none.
+func (c DockerConfig) set() (*credential.Set, error) {
+	sources := 0
+	for _, b := range [][]byte{c.JSON, c.MesosSecret, c.MesosSecretJSON} {
+		if b != nil {
+			sources++
+		}
+	}
+	var config []byte
+	var err error
+	switch {
+	case sources == 0:
+		return nil, nil
+	case sources > 1:
+		return nil, invalid(ConfigInvalid, "the docker config is given in more than one form; give one")
+	case c.MesosSecret != nil:
+		config, err = credential.DecodeSecret(c.MesosSecret)
+	case c.MesosSecretJSON != nil:
+		config, err = credential.DecodeSecretJSON(c.MesosSecretJSON)
+	default:
+		config = c.JSON
+	}
+	if err != nil {
+		return nil, err
+	}
+	return credential.Parse(config)
+}
