@@ -147,7 +147,7 @@ func (j *job) blob(ctx context.Context, desc Descriptor) (File, error) {
 	if name == "" {
 		name = content.BlobName(desc.Digest)
 	}
-	if size, ok := j.dir.Holds(name, desc); ok {
+	if size, ok := j.dir.Holds(ctx, name, desc); ok {
 		desc.Size = size
 		file := File{Path: name, Descriptor: desc, Reused: true}
 		j.watch.done(file)

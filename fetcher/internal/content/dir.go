@@ -8,6 +8,7 @@
 package content
 
 import (
+	"context"
 	_ "crypto/sha256" // the algorithms of go-digest
 	_ "crypto/sha512"
 	"errors"
@@ -101,8 +102,9 @@ var hashBuffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
 // Holds reports whether the file name is there, is a plain file and holds what
 // desc says, by size and digest. Whatever else is there, it is not followed,
 // waited for or changed. A negative desc.Size matches any; actual is the file's
-// size, 0 where the answer is no.
-func (d *Dir) Holds(name string, desc ocispec.Descriptor) (actual int64, ok bool) {
+// size, 0 where the answer is no. So it is once ctx has ended: to hash a large
+// file takes seconds.
+func (d *Dir) Holds(ctx context.Context, name string, desc ocispec.Descriptor) (actual int64, ok bool) {
 	if check(name, desc.Digest) != nil {
 		return 0, false
 	}
@@ -124,19 +126,35 @@ func (d *Dir) Holds(name string, desc ocispec.Descriptor) (actual int64, ok bool
 	hash := desc.Digest.Algorithm().Hash()
 	buffer := hashBuffers.Get().(*[256 << 10]byte)
 	defer hashBuffers.Put(buffer)
-	n, err := io.CopyBuffer(hash, onlyReader{f}, buffer[:])
-	if err != nil || n != info.Size() || digest.NewDigest(desc.Digest.Algorithm(), hash) != desc.Digest {
+	n, err := io.CopyBuffer(hash, reader{ctx, f}, buffer[:])
+	if err != nil || digest.NewDigest(desc.Digest.Algorithm(), hash) != desc.Digest {
 		return 0, false
 	}
 	return n, true
 }
 
-// onlyReader hides the methods of a file that make io.Copy allocate.
-type onlyReader struct{ io.Reader }
+// reader ends with its context. It also hides the methods of a file that make
+// io.Copy allocate.
+type reader struct {
+	ctx  context.Context
+	file io.Reader
+}
 
-// WriteFile verifies data against dgst and gives it the name.
+func (r reader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.file.Read(p)
+}
+
+// WriteFile verifies data against dgst and gives it the name. A file that holds
+// it already stays: to replace one costs a write to the disk on ext4.
 func (d *Dir) WriteFile(name string, data []byte, dgst digest.Digest) error {
-	w, err := d.Create(name, ocispec.Descriptor{Digest: dgst, Size: int64(len(data))})
+	desc := ocispec.Descriptor{Digest: dgst, Size: int64(len(data))}
+	if _, ok := d.Holds(context.Background(), name, desc); ok { // small
+		return nil
+	}
+	w, err := d.Create(name, desc)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package content
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -69,7 +70,7 @@ func TestAMovedDirectoryIsStillTheOneThatWasOpened(t *testing.T) {
 	}
 	holds(t, &Dir{path: before}, empty)
 	holds(t, &Dir{path: after}, map[string]string{name: "data"})
-	if size, ok := d.Holds(name, of(data)); size != 4 || !ok {
+	if size, ok := d.Holds(t.Context(), name, of(data)); size != 4 || !ok {
 		t.Errorf("Holds: %d, %v", size, ok)
 	}
 }
@@ -90,7 +91,7 @@ func TestAClosedDirectoryTakesNothing(t *testing.T) {
 	if _, err := d.Create(name, of(nil)); !errors.As(err, &local) || !errors.Is(err, fs.ErrClosed) {
 		t.Errorf("Create: %v", err)
 	}
-	if _, ok := d.Holds(name, of(nil)); ok {
+	if _, ok := d.Holds(t.Context(), name, of(nil)); ok {
 		t.Error("a closed directory holds a file")
 	}
 }
@@ -154,10 +155,9 @@ func TestNoNameLeavesTheDirectoryAndNoUnknownDigestPasses(t *testing.T) {
 			t.Parallel()
 			parent := t.TempDir()
 			d := open(t, filepath.Join(parent, "dir"))
-			if err := os.WriteFile(filepath.Join(parent, name), nil, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if _, ok := d.Holds(test.name, ocispec.Descriptor{Digest: test.digest}); ok {
+			plant(t, d, nil)
+			plant(t, &Dir{path: parent}, nil)
+			if _, ok := d.Holds(t.Context(), test.name, ocispec.Descriptor{Digest: test.digest}); ok {
 				t.Error("Holds says yes")
 			}
 			w, err := d.Create(test.name, ocispec.Descriptor{Digest: test.digest})
@@ -216,7 +216,7 @@ func TestHoldsOnlyTheBytesOfTheDescriptor(t *testing.T) {
 			t.Parallel()
 			d := open(t, t.TempDir())
 			plant(t, d, []byte(test.file))
-			if size, ok := d.Holds(name, test.desc); size != test.size || ok != test.ok {
+			if size, ok := d.Holds(t.Context(), name, test.desc); size != test.size || ok != test.ok {
 				t.Errorf("got %d, %v, want %d, %v", size, ok, test.size, test.ok)
 			}
 			holds(t, d, map[string]string{name: test.file})
@@ -226,7 +226,7 @@ func TestHoldsOnlyTheBytesOfTheDescriptor(t *testing.T) {
 
 func TestHoldsNothingThatIsNotThere(t *testing.T) {
 	t.Parallel()
-	if _, ok := open(t, t.TempDir()).Holds(name, of(nil)); ok {
+	if _, ok := open(t, t.TempDir()).Holds(t.Context(), name, of(nil)); ok {
 		t.Error("an empty directory holds a file")
 	}
 }
@@ -247,6 +247,26 @@ func TestWriteFileVerifies(t *testing.T) {
 	holds(t, d, map[string]string{name: "new"})
 }
 
+func TestWriteFileKeepsAFileThatHoldsTheDataAlready(t *testing.T) {
+	t.Parallel()
+	d := open(t, t.TempDir())
+	path := filepath.Join(d.path, name)
+	var seen []os.FileInfo
+	for range 2 {
+		if err := d.WriteFile(name, []byte("data"), digest.FromString("data")); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Lstat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen = append(seen, info)
+	}
+	if !os.SameFile(seen[0], seen[1]) {
+		t.Error("it was replaced")
+	}
+}
+
 func TestALocalErrorNamesTheDirectoryAndKeepsTheCause(t *testing.T) {
 	t.Parallel()
 	d := &Dir{path: "/a\nb"}
@@ -259,5 +279,18 @@ func TestALocalErrorNamesTheDirectoryAndKeepsTheCause(t *testing.T) {
 		if want := `directory "/a\nb": ` + syscall.ENOSPC.Error(); got.Error() != want || !errors.Is(got, syscall.ENOSPC) {
 			t.Errorf("%s: got %q, want %q", label, got, want)
 		}
+	}
+}
+
+func TestHoldsSaysNoOnceItsContextEnded(t *testing.T) {
+	t.Parallel()
+	d := open(t, t.TempDir())
+	if err := d.WriteFile(name, []byte("data"), of([]byte("data")).Digest); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, ok := d.Holds(ctx, name, of([]byte("data"))); ok {
+		t.Error("a file was hashed to its end")
 	}
 }

@@ -188,7 +188,7 @@ func TestManyMayCommitOneNameAtOnce(t *testing.T) {
 		for _, d := range []*Dir{here, there} {
 			for range 4 {
 				writers.Go(func() {
-					for range 25 {
+					for range 10 {
 						if err := commitAll(d, begin, data); err != nil {
 							t.Error(err)
 						}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -37,6 +38,14 @@ func virtual(t *testing.T, f func(*testing.T)) {
 	synctest.Test(t, f)
 }
 
+// exactly fails the test unless err is want itself, with nothing around it.
+func exactly(t *testing.T, err, want error) {
+	t.Helper()
+	if err != want { //nolint:errorlint // that is the point
+		t.Errorf("got %v, want exactly %v", err, want)
+	}
+}
+
 // TestCopyWritesTheWholeBlobWhateverConnectionsDo holds each connection to the
 // offset that it is asked for, and the writer to each byte once and in order.
 func TestCopyWritesTheWholeBlobWhateverConnectionsDo(t *testing.T) {
@@ -49,34 +58,36 @@ func TestCopyWritesTheWholeBlobWhateverConnectionsDo(t *testing.T) {
 		answers []answer
 		asked   []int64
 	}{
-		"one connection gives all of it":                             {3 << 20, 0, []answer{{}}, []int64{0}},
-		"one connection gives a part of a buffer":                    {1000, 0, []answer{{}}, []int64{0}},
-		"the last bytes come together with the end":                  {1000, 0, []answer{{joined: true}}, []int64{0}},
-		"a full buffer comes together with the end":                  {1 << 20, 0, []answer{{joined: true}}, []int64{0}},
-		"the reads are small":                                        {5000, 0, []answer{{read: 7}}, []int64{0}},
-		"there are no bytes":                                         {0, 0, []answer{{total: unknown}}, []int64{0}},
-		"a connection breaks":                                        {1000, 0, []answer{{length: 300, end: errReset}, {}}, []int64{0, 300}},
-		"a connection breaks in a later buffer":                      {3 << 20, 0, []answer{{length: 2<<20 + 5, end: errReset}, {}}, []int64{0, 2<<20 + 5}},
-		"a connection breaks with its last bytes":                    {1000, 0, []answer{{length: 300, end: errReset, joined: true}, {}}, []int64{0, 300}},
-		"a connection breaks before its first byte":                  {1000, 0, []answer{{length: nothing, end: errReset}, {}}, []int64{0, 0}},
-		"connections break four times":                               {1000, 0, []answer{{length: 100, end: errReset}, {length: 100, end: errReset}, {length: 100, end: errReset}, {length: 100, end: errReset}, {}}, []int64{0, 100, 200, 300, 400}},
-		"a body is shorter than its length":                          {1000, 0, []answer{{length: 300, end: io.ErrUnexpectedEOF}, {}}, []int64{0, 300}},
-		"a body ends well but early":                                 {1000, 0, []answer{{length: 300}, {}}, []int64{0, 300}},
-		"a body ends well but early, and nobody said how long it is": {1000, 0, []answer{{length: 300, total: unknown}, {}}, []int64{0, 300}},
-		"a body ends before its first byte":                          {1000, 0, []answer{{length: nothing}, {}}, []int64{0, 0}},
-		"the range is ignored":                                       {1000, 0, []answer{{length: 300, end: errReset}, {whole: true}}, []int64{0, 300}},
-		"the range is ignored, and that connection breaks too early": {1000, 0, []answer{{length: 300, end: errReset}, {whole: true, length: 200, end: errReset}, {}}, []int64{0, 300, 300}},
-		"the range is ignored, and that body ends too early":         {1000, 0, []answer{{length: 300, end: errReset}, {whole: true, length: 200}, {}}, []int64{0, 300, 300}},
-		"the range is ignored again and again":                       {1000, 0, []answer{{length: 300, end: errReset}, {whole: true, length: 500, end: errReset}, {whole: true}}, []int64{0, 300, 500}},
-		"a connection breaks after the last byte":                    {1000, 0, []answer{{length: 1000, end: errReset}}, []int64{0}},
-		"nothing comes after the last byte, not even an end":         {1000, 0, []answer{{length: 1000, stall: true}}, []int64{0}},
-		"nothing comes for a while":                                  {1000, 0, []answer{{length: 300, stall: true}, {}}, []int64{0, 300}},
-		"nothing comes at first":                                     {1000, 0, []answer{{length: nothing, stall: true}, {}}, []int64{0, 0}},
-		"each byte comes just in time":                               {100, 0, []answer{{read: 1, gap: stall - 1}}, []int64{0}},
-		"nobody knows the size":                                      {1000, unknown, []answer{{total: unknown}}, []int64{0}},
-		"nobody knows the size, and a connection breaks":             {1000, unknown, []answer{{length: 300, end: errReset, total: unknown}, {total: unknown}}, []int64{0, 300}},
-		"nobody knows the size, and the break looks like an end":     {1000, unknown, []answer{{length: 300, end: wrapped, total: unknown}, {total: unknown}}, []int64{0, 300}},
-		"the server knows the size, and ends early":                  {1000, unknown, []answer{{length: 300}, {total: unknown}}, []int64{0, 300}},
+		"one connection gives all of it":                                 {3 << 20, 0, []answer{{}}, []int64{0}},
+		"one connection gives a part of a buffer":                        {1000, 0, []answer{{}}, []int64{0}},
+		"the last bytes come together with the end":                      {1000, 0, []answer{{joined: true}}, []int64{0}},
+		"a full buffer comes together with the end":                      {1 << 20, 0, []answer{{joined: true}}, []int64{0}},
+		"the reads are small":                                            {5000, 0, []answer{{read: 7}}, []int64{0}},
+		"there are no bytes":                                             {0, 0, []answer{{total: unknown}}, []int64{0}},
+		"a connection breaks":                                            {1000, 0, []answer{{length: 300, end: errReset}, {}}, []int64{0, 300}},
+		"a connection breaks in a later buffer":                          {3 << 20, 0, []answer{{length: 2<<20 + 5, end: errReset}, {}}, []int64{0, 2<<20 + 5}},
+		"a connection breaks with its last bytes":                        {1000, 0, []answer{{length: 300, end: errReset, joined: true}, {}}, []int64{0, 300}},
+		"a connection breaks before its first byte":                      {1000, 0, []answer{{length: nothing, end: errReset}, {}}, []int64{0, 0}},
+		"connections break four times":                                   {1000, 0, []answer{{length: 100, end: errReset}, {length: 100, end: errReset}, {length: 100, end: errReset}, {length: 100, end: errReset}, {}}, []int64{0, 100, 200, 300, 400}},
+		"a body is shorter than its length":                              {1000, 0, []answer{{length: 300, end: io.ErrUnexpectedEOF}, {}}, []int64{0, 300}},
+		"a body ends well but early":                                     {1000, 0, []answer{{length: 300}, {}}, []int64{0, 300}},
+		"a body ends well but early, and nobody said how long it is":     {1000, 0, []answer{{length: 300, total: unknown}, {}}, []int64{0, 300}},
+		"a body ends before its first byte":                              {1000, 0, []answer{{length: nothing}, {}}, []int64{0, 0}},
+		"the range is ignored":                                           {1000, 0, []answer{{length: 300, end: errReset}, {whole: true}}, []int64{0, 300}},
+		"the range is ignored, and that connection breaks too early":     {1000, 0, []answer{{length: 300, end: errReset}, {whole: true, length: 200, end: errReset}, {}}, []int64{0, 300, 300}},
+		"the range is ignored, and that body ends too early":             {1000, 0, []answer{{length: 300, end: errReset}, {whole: true, length: 200}, {}}, []int64{0, 300, 300}},
+		"the range is ignored again and again":                           {1000, 0, []answer{{length: 300, end: errReset}, {whole: true, length: 500, end: errReset}, {whole: true}}, []int64{0, 300, 500}},
+		"a connection breaks after the last byte":                        {1000, 0, []answer{{length: 1000, end: errReset}}, []int64{0}},
+		"nothing comes after the last byte, not even an end":             {1000, 0, []answer{{length: 1000, stall: true}}, []int64{0}},
+		"nothing comes for a while":                                      {1000, 0, []answer{{length: 300, stall: true}, {}}, []int64{0, 300}},
+		"nothing comes at first":                                         {1000, 0, []answer{{length: nothing, stall: true}, {}}, []int64{0, 0}},
+		"each byte comes just in time":                                   {100, 0, []answer{{read: 1, gap: stall - 1}}, []int64{0}},
+		"the range is ignored by a server that is slow":                  {1000, 0, []answer{{length: 300, end: errReset}, {whole: true, read: 100, gap: stall / 2}}, []int64{0, 300}},
+		"nobody knows the size, and the range is ignored by half a body": {1000, unknown, []answer{{length: 300, end: errReset, total: unknown}, {whole: true, length: 200, total: unknown}, {total: unknown}}, []int64{0, 300, 300}},
+		"nobody knows the size":                                          {1000, unknown, []answer{{total: unknown}}, []int64{0}},
+		"nobody knows the size, and a connection breaks":                 {1000, unknown, []answer{{length: 300, end: errReset, total: unknown}, {total: unknown}}, []int64{0, 300}},
+		"nobody knows the size, and the break looks like an end":         {1000, unknown, []answer{{length: 300, end: wrapped, total: unknown}, {total: unknown}}, []int64{0, 300}},
+		"the server knows the size, and ends early":                      {1000, unknown, []answer{{length: 300}, {total: unknown}}, []int64{0, 300}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			virtual(t, func(t *testing.T) {
@@ -237,9 +248,7 @@ func TestTheStallOfAnotherTransferIsNotOurs(t *testing.T) {
 		s := &server{blob: blob(1000), answers: []answer{{length: 300, stall: true}}}
 		time.AfterFunc(time.Second, func() { cancel(transfer.ErrStalled) }) // as an errgroup does
 		err := transfer.Copy(ctx, s, io.Discard, transfer.Options{Size: 1000, Stall: stall})
-		if err != context.Canceled { //nolint:errorlint // exactly this
-			t.Errorf("got %v, want context.Canceled", err)
-		}
+		exactly(t, err, context.Canceled)
 		if len(s.asked) != 1 {
 			t.Errorf("asked %d times, want once", len(s.asked))
 		}
@@ -250,6 +259,7 @@ func TestTheEndOfTheContextEndsTheCopyAtOnce(t *testing.T) {
 	t.Parallel()
 	for where, answers := range map[string][]answer{
 		"while it reads":                  {{length: 300, stall: true}},
+		"while it waits for the end":      {{length: 1000, stall: true}},
 		"while it skips":                  {{length: 300, end: errReset}, {whole: true, length: 100, stall: true}},
 		"while it waits for the next one": {{length: nothing, end: errReset}, {length: nothing, end: errReset}, {refuse: errors.New("asked too early")}},
 	} {
@@ -279,9 +289,7 @@ func endsWith(ctx context.Context, t *testing.T, answers []answer, want error) {
 	s := &server{blob: blob(1000), answers: answers}
 	begin := time.Now()
 	err := transfer.Copy(ctx, s, io.Discard, transfer.Options{Size: 1000, Stall: stall})
-	if err != want { //nolint:errorlint // exactly this
-		t.Errorf("got %v, want %v", err, want)
-	}
+	exactly(t, err, want)
 	if took := time.Since(begin); took != 100*time.Millisecond {
 		t.Errorf("it took %v, want 100ms", took)
 	}
@@ -297,9 +305,8 @@ func TestTheContextOfAConnectionEndsWithIt(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i, b := range s.bodies {
-			if cause := context.Cause(b.ctx); cause != context.Canceled { //nolint:errorlint // exactly this
-				t.Errorf("connection %d: the cause is %v", i, cause)
-			}
+			t.Log("connection", i)
+			exactly(t, context.Cause(b.ctx), context.Canceled)
 		}
 	})
 }
@@ -318,9 +325,7 @@ func TestWhatOpenReturnsIsReturnedAsItIsAndFinal(t *testing.T) {
 			virtual(t, func(t *testing.T) {
 				s := &server{blob: blob(1000), answers: test.answers}
 				err := transfer.Copy(t.Context(), s, io.Discard, transfer.Options{Size: 1000, Stall: stall})
-				if err != denied { //nolint:errorlint // exactly this
-					t.Errorf("got %v", err)
-				}
+				exactly(t, err, denied)
 				if diff := cmp.Diff(test.asked, s.asked); diff != "" {
 					t.Errorf("offsets asked for (-want +got):\n%s", diff)
 				}
@@ -341,9 +346,7 @@ func TestWhatTheWriterReturnsIsReturnedAsItIsAndFinal(t *testing.T) {
 				s := &server{blob: blob(1000), answers: []answer{a}}
 				w := writerFunc(func([]byte) (int, error) { return 0, full })
 				err := transfer.Copy(t.Context(), s, w, transfer.Options{Size: 1000, Stall: stall})
-				if err != full { //nolint:errorlint // exactly this
-					t.Errorf("got %v", err)
-				}
+				exactly(t, err, full)
 				if diff := cmp.Diff([]int{1}, s.closes()); diff != "" {
 					t.Errorf("closes of each body (-want +got):\n%s", diff)
 				}
@@ -364,8 +367,9 @@ func TestBytesBeyondTheSizeGoToTheWriterWhichRefusesThem(t *testing.T) {
 			return len(p), nil
 		})
 		err := transfer.Copy(t.Context(), s, w, transfer.Options{Size: 1000, Stall: stall})
-		if err != refused || seen != 1004 || len(s.asked) != 1 { //nolint:errorlint // exactly this
-			t.Errorf("got %v after %d bytes in %d connections", err, seen, len(s.asked))
+		exactly(t, err, refused)
+		if seen != 1004 || len(s.asked) != 1 {
+			t.Errorf("the writer saw %d bytes of %d connections, want 1004 of 1", seen, len(s.asked))
 		}
 	})
 }
@@ -462,32 +466,38 @@ func BenchmarkCopy(b *testing.B) {
 	source := sourceFunc(func(context.Context, int64) (transfer.Content, error) {
 		return transfer.Content{ReadCloser: io.NopCloser(io.LimitReader(zeros{}, size)), Total: size}, nil
 	})
-	w := writerFunc(func(p []byte) (int, error) { return len(p), nil })
 	b.SetBytes(size)
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := transfer.Copy(b.Context(), source, w, transfer.Options{Size: size, Stall: stall}); err != nil {
+		if err := transfer.Copy(b.Context(), source, discard, transfer.Options{Size: size, Stall: stall}); err != nil {
 			b.Fatal(err)
 		}
 	}
 }
 
 // TestCopyNeedsNoMemoryForASize holds what BenchmarkCopy shows: the buffer is
-// pooled, and what else is allocated does not grow with the blob.
+// pooled, and what else is allocated does not grow with the blob. It is not
+// parallel, since the count is that of the process.
 func TestCopyNeedsNoMemoryForASize(t *testing.T) {
-	allocations := func(size int64) float64 {
-		source := sourceFunc(func(context.Context, int64) (transfer.Content, error) {
-			return transfer.Content{ReadCloser: io.NopCloser(io.LimitReader(zeros{}, size)), Total: size}, nil
-		})
-		w := writerFunc(func(p []byte) (int, error) { return len(p), nil })
-		return testing.AllocsPerRun(10, func() {
-			if err := transfer.Copy(t.Context(), source, w, transfer.Options{Size: size, Stall: stall}); err != nil {
-				t.Error(err)
+	const runs = 100
+	for _, size := range []int64{1 << 10, 16 << 20} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range runs {
+			source := sourceFunc(func(context.Context, int64) (transfer.Content, error) {
+				return transfer.Content{ReadCloser: io.NopCloser(io.LimitReader(zeros{}, size)), Total: size}, nil
+			})
+			if err := transfer.Copy(t.Context(), source, discard, transfer.Options{Size: size, Stall: stall}); err != nil {
+				t.Fatal(err)
 			}
-		})
-	}
-	if small, large := allocations(1<<10), allocations(64<<20); large > small+2 { // 2: the pool may be emptied
-		t.Errorf("%v allocations for 64 MiB, %v for 1 KiB", large, small)
+		}
+		runtime.ReadMemStats(&after)
+		if n := after.Mallocs - before.Mallocs; n > runs*30 {
+			t.Errorf("%d allocations for %d blobs of %d bytes", n, runs, size)
+		}
+		if n := after.TotalAlloc - before.TotalAlloc; n > runs<<20/2 { // of a pool, some are lost
+			t.Errorf("%d bytes allocated for %d blobs of %d bytes", n, runs, size)
+		}
 	}
 }
 
@@ -500,6 +510,8 @@ func (f sourceFunc) Open(ctx context.Context, offset int64) (transfer.Content, e
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+var discard = writerFunc(func(p []byte) (int, error) { return len(p), nil })
 
 // zeros gives as much as a TLS record holds with each read.
 type zeros struct{}
