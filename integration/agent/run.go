@@ -1,0 +1,101 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Container is an unpacked image.
+type Container struct {
+	Rootfs string              // the directory it is in
+	Config ocispec.ImageConfig // what the image says about running it
+}
+
+// Command returns the command that the image's config names, with its
+// arguments, environment and working directory and nothing of this process's.
+// As root it is confined to the tree by chroot; otherwise the program is run
+// directly, so only one that takes its files from where it is will do. The
+// user that the config names is not switched to.
+func (c Container) Command(ctx context.Context) (*exec.Cmd, error) {
+	return c.command(ctx, os.Geteuid() == 0)
+}
+
+func (c Container) command(ctx context.Context, confined bool) (*exec.Cmd, error) {
+	arguments := append(append([]string{}, c.Config.Entrypoint...), c.Config.Cmd...)
+	if len(arguments) == 0 {
+		return nil, errors.New("the image names no program to run")
+	}
+	root, err := os.OpenRoot(c.Rootfs)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = root.Close() }()
+	t := tree{root}
+	program, name, err := t.lookup(arguments[0], c.Config)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := t.resolve(c.Config.WorkingDir)
+	if err != nil {
+		return nil, err
+	}
+
+	command := exec.CommandContext(ctx, "/"+program, arguments[1:]...)
+	command.Args[0] = name
+	command.Dir = path.Join("/", dir)
+	command.Env = append([]string{}, c.Config.Env...) // never nil: that would be this process's
+	if confined {
+		command.SysProcAttr = &syscall.SysProcAttr{Chroot: c.Rootfs}
+		return command, nil
+	}
+	command.Path = filepath.Join(c.Rootfs, program)
+	command.Args[0] = filepath.Join(c.Rootfs, name)
+	command.Dir = filepath.Join(c.Rootfs, dir)
+	return command, nil
+}
+
+// lookup finds a program in the tree: by the PATH of config if its name has no
+// slash. It returns where the file is, relative to the root, and its absolute
+// name, which the program gets as its argument 0.
+func (t tree) lookup(program string, config ocispec.ImageConfig) (file, name string, err error) {
+	candidates := []string{program}
+	switch {
+	case !strings.Contains(program, "/"):
+		candidates = nil
+		for _, dir := range strings.Split(searchPath(config.Env), ":") {
+			candidates = append(candidates, path.Join("/", dir, program))
+		}
+	case !path.IsAbs(program):
+		candidates[0] = path.Join("/", config.WorkingDir, program)
+	}
+	for _, name := range candidates {
+		file, err := t.resolve(name)
+		if err != nil {
+			return "", "", err
+		}
+		if info, err := t.root.Stat(file); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return file, name, nil
+		}
+	}
+	return "", "", fmt.Errorf("the image has no program %s", strings.Join(candidates, " or "))
+}
+
+// searchPath returns the PATH of an environment, or Docker's default.
+func searchPath(environment []string) string {
+	found := "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	for _, variable := range environment {
+		if value, ok := strings.CutPrefix(variable, "PATH="); ok {
+			found = value
+		}
+	}
+	return found
+}

@@ -1,0 +1,301 @@
+package agent
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// What one image may unpack to.
+const (
+	maxBytes   = 16 << 30
+	maxEntries = 1 << 20
+)
+
+// Unpack unpacks the image that a fetch left in dir, Mesos layout, into rootfs,
+// which is made if missing. Layers are applied in order by the image-spec's
+// rules ("Applying Changesets"). Symbolic links lead where they lead in a chroot,
+// so nothing outside of rootfs is reached; a name with a ".." component is an
+// error. Ownership is kept where this process is root. Device files and FIFOs
+// are left out, as a container gets its own /dev; so are extended attributes.
+func Unpack(dir, rootfs string) (Container, error) {
+	manifest, err := readManifest(dir)
+	if err != nil {
+		return Container{}, err
+	}
+	var image ocispec.Image
+	if err := readJSON(filepath.Join(dir, manifest.Config.Digest.String()), &image); err != nil {
+		return Container{}, err
+	}
+	if err := os.MkdirAll(rootfs, 0o755); err != nil {
+		return Container{}, err
+	}
+	root, err := os.OpenRoot(rootfs)
+	if err != nil {
+		return Container{}, err
+	}
+	defer func() { _ = root.Close() }()
+
+	u := unpacker{tree: tree{root}, owner: os.Geteuid() == 0, bytes: maxBytes, entries: maxEntries}
+	for _, layer := range manifest.Layers {
+		if err := u.layer(filepath.Join(dir, layer.Digest.String())); err != nil {
+			return Container{}, fmt.Errorf("unpack layer %s: %w", layer.Digest, err)
+		}
+	}
+	return Container{Rootfs: rootfs, Config: image.Config}, nil
+}
+
+// unpacker applies layers to a tree.
+type unpacker struct {
+	tree
+	owner   bool  // set ownership
+	bytes   int64 // that may still come
+	entries int64 // that may still come
+}
+
+// layer applies one layer, a tar file, plain or gzipped. Whiteouts go first, so
+// that they hide what is below the layer and never what is in it, in whatever
+// order it has them.
+func (u *unpacker) layer(path string) error {
+	if err := eachEntry(path, u.whiteout); err != nil {
+		return err
+	}
+	return eachEntry(path, u.entry)
+}
+
+// eachEntry calls apply for each entry of a tar file.
+func eachEntry(path string, apply func(*tar.Header, io.Reader) error) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	plain, err := decompress(file)
+	if err != nil {
+		return err
+	}
+	for archive := tar.NewReader(plain); ; {
+		header, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := apply(header, archive); err != nil {
+			return fmt.Errorf("entry %q: %w", header.Name, err)
+		}
+	}
+}
+
+// decompress tells by the first bytes, as the media types in use do not.
+func decompress(r io.Reader) (io.Reader, error) {
+	buffered := bufio.NewReader(r)
+	magic, err := buffered.Peek(4)
+	switch {
+	case err != nil && !errors.Is(err, io.EOF):
+		return nil, err
+	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
+		return gzip.NewReader(buffered)
+	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		return nil, errors.New("layers compressed with zstd are not supported")
+	}
+	return buffered, nil
+}
+
+const (
+	whiteoutPrefix = ".wh."
+	whiteoutOpaque = ".wh..wh..opq"
+)
+
+// whiteout removes what the entry, if it is a whiteout, hides. Being the first
+// look at an entry, it also holds it to the bounds, before its body is read.
+func (u *unpacker) whiteout(header *tar.Header, _ io.Reader) error {
+	u.entries--
+	u.bytes -= header.Size
+	if u.entries < 0 || u.bytes < 0 {
+		return fmt.Errorf("the image is larger than %d entries or %d bytes", maxEntries, int64(maxBytes))
+	}
+	name, err := u.locate(header.Name)
+	if err != nil {
+		return err
+	}
+	dir, base := path.Split(name)
+	hidden, found := strings.CutPrefix(base, whiteoutPrefix)
+	switch {
+	case !found:
+		return nil
+	case base == whiteoutOpaque:
+		return u.empty(path.Clean(dir))
+	case hidden == "" || hidden == "." || hidden == "..":
+		return errors.New("a whiteout of nothing")
+	}
+	return u.root.RemoveAll(path.Join(dir, hidden))
+}
+
+// entry writes one entry, replacing what is there.
+func (u *unpacker) entry(header *tar.Header, body io.Reader) error {
+	name, err := u.locate(header.Name)
+	if err != nil || name == "." || strings.HasPrefix(path.Base(name), whiteoutPrefix) {
+		return err
+	}
+	switch header.Typeflag {
+	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo, tar.TypeXGlobalHeader:
+		return nil
+	}
+	if err := u.makeRoom(name, header.Typeflag == tar.TypeDir); err != nil {
+		return err
+	}
+	switch header.Typeflag {
+	case tar.TypeDir:
+		err = u.root.MkdirAll(name, 0o700)
+	case tar.TypeReg, tar.TypeGNUSparse:
+		err = u.write(name, body)
+	case tar.TypeSymlink:
+		err = u.root.Symlink(header.Linkname, name)
+	case tar.TypeLink:
+		return u.link(header.Linkname, name) // its attributes are the target's
+	default:
+		err = fmt.Errorf("unknown type %q", header.Typeflag)
+	}
+	if err != nil {
+		return err
+	}
+	return u.setAttributes(name, header)
+}
+
+// makeRoom makes the directory that name is in and removes what is at name,
+// but for a directory that stays one.
+func (u *unpacker) makeRoom(name string, dir bool) error {
+	if err := u.root.MkdirAll(path.Dir(name), 0o755); err != nil {
+		return err
+	}
+	info, err := u.root.Lstat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case dir && info.IsDir():
+		return nil
+	}
+	return u.root.RemoveAll(name)
+}
+
+func (u *unpacker) write(name string, body io.Reader) error {
+	file, err := u.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(file, body)
+	return errors.Join(err, file.Close())
+}
+
+func (u *unpacker) link(target, name string) error {
+	existing, err := u.locate(target)
+	if err != nil {
+		return fmt.Errorf("hard link: %w", err)
+	}
+	return u.root.Link(existing, name)
+}
+
+func (u *unpacker) setAttributes(name string, header *tar.Header) error {
+	if u.owner {
+		if err := u.root.Lchown(name, header.Uid, header.Gid); err != nil {
+			return err
+		}
+	}
+	if header.Typeflag == tar.TypeSymlink {
+		return nil
+	}
+	mode := header.FileInfo().Mode()
+	if mode.IsDir() && !u.owner {
+		mode |= 0o700 // or its files could not be written
+	}
+	if err := u.root.Chmod(name, mode); err != nil || mode.IsDir() {
+		return err
+	}
+	return u.root.Chtimes(name, header.ModTime, header.ModTime)
+}
+
+// tree is a root file system.
+type tree struct{ root *os.Root }
+
+// empty removes what is in dir.
+func (t tree) empty(dir string) error {
+	entries, err := fs.ReadDir(t.root.FS(), dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if err := t.root.RemoveAll(path.Join(dir, entry.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// locate returns where in the tree an entry of that name goes: relative to the
+// root, with the links in its directory resolved, itself not.
+func (t tree) locate(name string) (string, error) {
+	for part := range strings.SplitSeq(name, "/") {
+		if part == ".." {
+			return "", fmt.Errorf("%q leads out of the tree", name)
+		}
+	}
+	dir, base := path.Split(path.Clean("/" + name))
+	dir, err := t.resolve(dir)
+	if err != nil {
+		return "", err
+	}
+	return path.Join(dir, base), nil
+}
+
+// maxLinks is how many links one path may follow; that of Linux.
+const maxLinks = 40
+
+// resolve returns the path of name relative to the root, with all links
+// followed as for a process whose root this is: an absolute target starts there
+// and ".." ends there. What is missing is taken for a directory to come.
+func (t tree) resolve(name string) (string, error) {
+	resolved := "."
+	for rest, links := strings.Split(name, "/"), 0; len(rest) > 0; {
+		part := rest[0]
+		rest = rest[1:]
+		switch part {
+		case "", ".":
+			continue
+		case "..":
+			resolved = path.Dir(resolved)
+			continue
+		}
+		next := path.Join(resolved, part)
+		target, err := t.root.Readlink(next)
+		if err != nil { // it is no link
+			resolved = next
+			continue
+		}
+		if links++; links > maxLinks {
+			return "", fmt.Errorf("%q: too many levels of symbolic links", name)
+		}
+		if path.IsAbs(target) {
+			resolved = "."
+		}
+		rest = append(strings.Split(target, "/"), rest...)
+	}
+	return resolved, nil
+}
