@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,7 +40,7 @@ type Config struct {
 	// SSL_CERT_FILE, SSL_CERT_DIR and DOCKER_FETCHER_* of this process, and
 	// nothing else: a host's environment may hold secrets.
 	Env []string
-	// DisableTLS turns off mutual TLS on the socket, which costs some 15 ms at
+	// DisableTLS turns off mutual TLS on the socket, which costs some 20 ms at
 	// launch and adds to what the directory's permissions do.
 	DisableTLS bool
 	// Logger gets the plugin's log. Nil: dropped.
@@ -60,11 +61,20 @@ func Open(ctx context.Context, config Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{process: goplugin.NewClient(config.launch(dir)), dir: dir}
+	launch, err := config.launch(dir)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	words := &lastWords{}
+	launch.Stderr = words
+	c := &Client{process: goplugin.NewClient(launch), dir: dir}
 	ready := make(chan error, 1)
 	go func() { ready <- c.dispense() }()
 	select {
 	case err = <-ready:
+		if err != nil {
+			err = words.reason(err)
+		}
 	case <-ctx.Done():
 		c.process.Kill()
 		err = errors.Join(ctx.Err(), <-ready)
@@ -102,10 +112,10 @@ func socketDir(parent string) (string, error) {
 }
 
 // launch returns go-plugin's view of the config.
-func (config Config) launch(dir string) *goplugin.ClientConfig {
+func (config Config) launch(dir string) (*goplugin.ClientConfig, error) {
 	cmd := exec.Command(config.Path, config.Args...) //nolint:noctx // the plugin outlives the context of Open
-	cmd.Env = config.Env
-	if cmd.Env == nil {
+	cmd.Env = slices.Clone(config.Env)
+	if config.Env == nil {
 		cmd.Env = safeEnvironment(os.Environ())
 	}
 	// With a plain Cmd, go-plugin leaves it to the host to say where the socket goes.
@@ -116,15 +126,22 @@ func (config Config) launch(dir string) *goplugin.ClientConfig {
 	}
 	launch := &goplugin.ClientConfig{
 		HandshakeConfig: Handshake, VersionedPlugins: set(nil),
-		Cmd: cmd, SkipHostEnv: true, AutoMTLS: !config.DisableTLS,
+		Cmd: cmd, SkipHostEnv: true,
 		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},
 		StartTimeout:     startTimeout, Logger: logger,
 		SyncStdout: io.Discard, SyncStderr: io.Discard,
 	}
+	if !config.DisableTLS {
+		environment, tls, err := mutualTLS()
+		if err != nil {
+			return nil, fmt.Errorf("plugin certificate: %w", err)
+		}
+		cmd.Env, launch.TLSConfig = append(cmd.Env, environment), tls
+	}
 	if config.Checksum != nil {
 		launch.SecureConfig = &goplugin.SecureConfig{Checksum: config.Checksum, Hash: sha256.New()}
 	}
-	return launch
+	return launch, nil
 }
 
 // safeEnvironment picks what the plugin needs from the host's environment.

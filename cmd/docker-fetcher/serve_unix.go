@@ -19,8 +19,9 @@ func checkSocketDir(dir string) error {
 	if dir == "" {
 		dir = os.TempDir()
 	}
-	path := unix.RawSockaddrUnix{}.Path // its last byte is a NUL
-	if most := len(path) - 1 - len("/plugin1234567890"); len(dir) > most {
+	// The path in a sockaddr_un ends with a NUL.
+	most := len(unix.RawSockaddrUnix{}.Path) - 1 - len("/plugin1234567890")
+	if len(dir) > most {
 		return usageError{fmt.Errorf("socket directory %q: the path is longer than %d bytes, too long for a unix socket; %s", dir, most, advice)}
 	}
 	probe, err := os.CreateTemp(dir, "plugin")
