@@ -33,6 +33,9 @@ func each(t *testing.T, test func(*testing.T, Fetcher)) {
 	for title, subject := range subjects {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()
+			// Made first, so that it is removed last: a cancelled call returns
+			// before the plugin has let go of the directory.
+			t.TempDir()
 			test(t, subject(t))
 		})
 	}

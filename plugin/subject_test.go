@@ -78,7 +78,7 @@ func engine(t *testing.T) *fetcher.Fetcher {
 func overGRPC(t *testing.T, f Fetcher) *Client {
 	t.Helper()
 	s := newServer(ServeConfig{Fetcher: f, Version: "1.2.3", Commit: "abc", Logger: hclog.NewNullLogger()})
-	server := grpc.NewServer(s.options(nil)...)
+	server := grpc.NewServer(append(s.options(nil), grpc.WaitForHandlers(true))...)
 	pb.RegisterFetcherServiceServer(server, s)
 	pipe := bufconn.Listen(64 << 10)
 	served := make(chan error, 1)
