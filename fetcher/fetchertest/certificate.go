@@ -14,11 +14,11 @@ import (
 	"time"
 )
 
-// authority is a certificate authority with a certificate for loopback.
+// authority is a certificate authority.
 type authority struct {
-	key  *ecdsa.PrivateKey
-	root *x509.Certificate
-	leaf tls.Certificate
+	key      *ecdsa.PrivateKey
+	root     *x509.Certificate
+	loopback *tls.Config // of a server on loopback
 }
 
 func newAuthority() (*authority, error) {
@@ -38,30 +38,38 @@ func newAuthority() (*authority, error) {
 	if a.root, err = x509.ParseCertificate(der); err != nil {
 		return nil, fmt.Errorf("read the authority: %w", err)
 	}
-	a.leaf, err = a.sign()
+	a.loopback, err = a.serverConfig("localhost", "127.0.0.1", "::1")
 	return a, err
 }
 
-// sign makes a certificate for loopback.
-func (a *authority) sign() (tls.Certificate, error) {
+// serverConfig is that of a server with a certificate for names and addresses.
+func (a *authority) serverConfig(hosts ...string) (*tls.Config, error) {
 	template := certificate("fetchertest")
 	template.KeyUsage = x509.KeyUsageDigitalSignature
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
-	template.DNSNames = []string{"localhost"}
+	for _, host := range hosts {
+		if ip := net.ParseIP(host); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, host)
+		}
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.root, a.key.Public(), a.key)
 	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("sign for loopback: %w", err)
+		return nil, fmt.Errorf("sign for %v: %w", hosts, err)
 	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: a.key}, nil
-}
-
-func (a *authority) serverConfig() *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{a.leaf}}
+	leaf := tls.Certificate{Certificate: [][]byte{der}, PrivateKey: a.key}
+	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{leaf}}, nil
 }
 
 func (a *authority) pem() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.root.Raw})
+}
+
+func certPool(authorities []byte) *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(authorities)
+	return pool
 }
 
 func certificate(name string) *x509.Certificate {

@@ -58,10 +58,10 @@ func (r *Registry) pullBlob(q Request) answer {
 	if !ok {
 		return specError(http.StatusNotFound, "BLOB_UNKNOWN", "blob unknown to registry", map[string]string{"digest": q.Identifier})
 	}
-	if r.cdn != nil {
+	if r.cdn != "" {
 		path := "/" + q.Repository + "/" + q.Identifier
 		return textAnswer(http.StatusTemporaryRedirect, "").
-			with("Location", r.cdn.URL+path+"?"+signedQuery(path)).
+			with("Location", r.cdn+path+"?"+signedQuery(path)).
 			with("Docker-Content-Digest", q.Identifier)
 	}
 	return blobAnswer(q, c).with("Docker-Content-Digest", q.Identifier)

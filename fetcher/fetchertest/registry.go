@@ -1,6 +1,7 @@
 // Package fetchertest is a container registry with its token server and its
 // content host, in process and on loopback, that behaves well until a test
-// asks for a fault. It imports the standard library only, so that it shares
+// asks for a fault; and the registries of the world as values, reached under
+// their own names through a proxy on loopback. It imports the standard library only, so that it shares
 // no code, and no mistake, with what it tests.
 //
 //   - [Registry] and [Config]: one registry and how it is set up
@@ -8,6 +9,8 @@
 //   - [Image], [PlatformImage] and the Put methods: what it holds
 //   - [Fault] and [Match]: what it does wrong, to which requests, how often
 //   - [Request] and [Endpoint]: what it was asked
+//   - [Profile] and [Profiles]: how the registries of the world behave
+//   - [Internet]: where they are reached under their own names
 //
 // Everything is a value, so a test can keep registries and faults in tables.
 // All methods may be called at any time from any goroutine.
@@ -15,6 +18,7 @@ package fetchertest
 
 import (
 	"crypto/x509"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -22,17 +26,21 @@ import (
 
 // Registry is the read side of a registry (OCI distribution-spec 1.1) on a
 // loopback port. Its token server and its content host have ports, and so
-// origins, of their own.
+// origins, of their own. One that [Internet.Add] made has names instead.
 type Registry struct {
 	config    Config
 	authority *authority
 	life      *life
 	store     store
-	journal   journal
+	journal   *journal
 	faults    faults
 	tokens    tokens
+	answers   func(Request, *http.Request) answer // before a fault spoils it
 
-	registry, token, cdn *httptest.Server // token and cdn are nil where the config has none
+	// The addresses, without a slash at the end; realm and cdn are empty where
+	// there is none. The realm is the token server's.
+	registry, realm, cdn string
+	servers              []*httptest.Server
 }
 
 // Config says how a registry is set up. The zero value is an open registry
@@ -56,7 +64,8 @@ func New(tb testing.TB, config Config) *Registry {
 	if err := config.Auth.check(); err != nil {
 		tb.Fatalf("fetchertest: %v", err)
 	}
-	r := &Registry{config: config, life: newLife()}
+	r := &Registry{config: config, life: newLife(), journal: &journal{}}
+	r.answers = r.answer
 	if config.TLS {
 		var err error
 		if r.authority, err = newAuthority(); err != nil {
@@ -64,7 +73,7 @@ func New(tb testing.TB, config Config) *Registry {
 		}
 	}
 	if config.Auth.Scheme == Bearer {
-		r.token = r.start(tb, tokenTarget)
+		r.realm = r.start(tb, tokenTarget) + tokenPath
 	}
 	if config.Redirect {
 		r.cdn = r.start(tb, cdnTarget)
@@ -78,24 +87,14 @@ func New(tb testing.TB, config Config) *Registry {
 func (r *Registry) Host() string { return host(r.registry) }
 
 // URL returns scheme and host of the registry.
-func (r *Registry) URL() string { return r.registry.URL }
+func (r *Registry) URL() string { return r.registry }
 
 // TokenURL returns the token server's address, the challenge's realm without
 // [Auth.RealmQuery]; empty where the scheme isn't bearer.
-func (r *Registry) TokenURL() string {
-	if r.token == nil {
-		return ""
-	}
-	return r.token.URL + tokenPath
-}
+func (r *Registry) TokenURL() string { return r.realm }
 
 // CDNHost returns host and port of the content host; empty without [Config.Redirect].
-func (r *Registry) CDNHost() string {
-	if r.cdn == nil {
-		return ""
-	}
-	return host(r.cdn)
-}
+func (r *Registry) CDNHost() string { return host(r.cdn) }
 
 // CA returns the certificate, in PEM, of the authority that signs for this
 // registry's hosts and for no other registry; nil without TLS.
@@ -107,13 +106,9 @@ func (r *Registry) CA() []byte {
 }
 
 // CertPool returns a pool that holds [Registry.CA] and nothing else.
-func (r *Registry) CertPool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(r.CA())
-	return pool
-}
+func (r *Registry) CertPool() *x509.CertPool { return certPool(r.CA()) }
 
-func host(s *httptest.Server) string {
-	_, host, _ := strings.Cut(s.URL, "://")
+func host(address string) string {
+	_, host, _ := strings.Cut(address, "://")
 	return host
 }

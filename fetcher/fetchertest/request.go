@@ -13,7 +13,9 @@ type Request struct {
 	Repository string // of a manifest or blob
 	Identifier string // the tag or digest of a manifest or blob
 
-	Method, Host   string
+	Method         string
+	Scheme         string // https or http
+	Host           string // as it was sent
 	Path           string // as it was sent, escapes kept
 	Query          string // as it was sent, without the question mark
 	Form           string // the parameters in the body of a POST, sorted by name
@@ -34,7 +36,7 @@ type Request struct {
 func newRequest(req *http.Request, t target) Request {
 	return Request{
 		Endpoint: t.endpoint, Repository: t.repository, Identifier: t.identifier,
-		Method: req.Method, Host: req.Host,
+		Method: req.Method, Scheme: schemeOf(req), Host: req.Host,
 		Path:           req.URL.EscapedPath(),
 		Query:          req.URL.RawQuery,
 		Form:           req.PostForm.Encode(),
@@ -49,13 +51,7 @@ func newRequest(req *http.Request, t target) Request {
 
 // Requests returns what came in since the start or the last Reset, in order of arrival.
 func (r *Registry) Requests() []Request {
-	r.journal.mu.Lock()
-	defer r.journal.mu.Unlock()
-	requests := make([]Request, 0, len(r.journal.notes))
-	for _, n := range r.journal.notes {
-		requests = append(requests, n.request)
-	}
-	return requests
+	return r.journal.requests(func(n *note) bool { return n.registry == r })
 }
 
 // Count returns how many requests to the endpoint came in since the start or
@@ -68,9 +64,7 @@ func (r *Registry) Count(endpoint Endpoint) int {
 
 // Reset forgets the requests. Content, tokens and faults stay.
 func (r *Registry) Reset() {
-	r.journal.mu.Lock()
-	defer r.journal.mu.Unlock()
-	r.journal.notes = nil
+	r.journal.forget(func(n *note) bool { return n.registry == r })
 }
 
 // journal holds what came in.
@@ -81,16 +75,42 @@ type journal struct {
 
 // note is a request in the journal, completed while it is answered.
 type note struct {
-	mu      *sync.Mutex // the journal's
-	request Request
+	mu       *sync.Mutex // the journal's
+	registry *Registry   // who answers; nil: nobody plays the host
+	request  Request
 }
 
-func (j *journal) add(q Request) *note {
+func (j *journal) add(r *Registry, q Request) *note {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	n := &note{&j.mu, q}
+	n := &note{&j.mu, r, q}
 	j.notes = append(j.notes, n)
 	return n
+}
+
+func (j *journal) requests(want func(*note) bool) []Request {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	requests := make([]Request, 0, len(j.notes))
+	for _, n := range j.notes {
+		if want(n) {
+			requests = append(requests, n.request)
+		}
+	}
+	return requests
+}
+
+func (j *journal) forget(which func(*note) bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.notes = slices.DeleteFunc(j.notes, which)
+}
+
+func schemeOf(req *http.Request) string {
+	if req.TLS == nil {
+		return "http"
+	}
+	return "https"
 }
 
 func (n *note) status(status int) {

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// start serves one host of the registry on a loopback port.
-func (r *Registry) start(tb testing.TB, locate func(path string) target) *httptest.Server {
+// start serves one host of the registry on a loopback port, and returns its address.
+func (r *Registry) start(tb testing.TB, locate func(path string) target) string {
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if !r.life.begin() {
 			panic(http.ErrAbortHandler)
@@ -23,14 +23,15 @@ func (r *Registry) start(tb testing.TB, locate func(path string) target) *httpte
 	s.Config.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
 		return context.WithValue(ctx, connKey{}, conn)
 	}
+	r.servers = append(r.servers, s)
 	if r.authority == nil {
 		s.Start()
-		return s
+		return s.URL
 	}
-	s.TLS = r.authority.serverConfig()
+	s.TLS = r.authority.loopback
 	s.EnableHTTP2 = true
 	s.StartTLS()
-	return s
+	return s.URL
 }
 
 // serve notes the request, decides the answer, spoils it if a fault says so,
@@ -41,8 +42,8 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request, t target) {
 		_ = req.ParseForm() // what could not be parsed is missing, and judged so
 	}
 	request := newRequest(req, t)
-	note := r.journal.add(request)
-	a := r.answer(request, req)
+	note := r.journal.add(r, request)
+	a := r.answers(request, req)
 	fault := r.faults.take(request, a)
 	if fault.Notice != nil {
 		fault.Notice(request)
@@ -54,18 +55,16 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request, t target) {
 // close ends all requests and servers.
 func (r *Registry) close() {
 	r.life.finish()
-	for _, s := range []*httptest.Server{r.registry, r.token, r.cdn} {
-		if s != nil {
-			s.CloseClientConnections()
-			s.Close()
-		}
+	for _, s := range r.servers {
+		s.CloseClientConnections()
+		s.Close()
 	}
 	r.life.running.Wait() // httptest waits for connections, but not for HTTP/2 handlers
 }
 
 // life knows which requests are running, and when they have to end.
 type life struct {
-	done    chan struct{} // closed when the registry ends
+	done    chan struct{} // closed when the registry or the internet ends
 	running sync.WaitGroup
 
 	mu       sync.Mutex
@@ -74,7 +73,7 @@ type life struct {
 
 func newLife() *life { return &life{done: make(chan struct{})} }
 
-// begin registers a request, or reports false because the registry has ended.
+// begin registers a request, or reports false because the end has come.
 func (l *life) begin() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

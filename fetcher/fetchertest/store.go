@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"maps"
+	"slices"
 	"sync"
 )
 
@@ -70,6 +72,13 @@ func (s *store) has(name string) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.repositories[name] != nil
+}
+
+// names lists the repositories.
+func (s *store) names() []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Sorted(maps.Keys(s.repositories))
 }
 
 // blob finds a blob of a repository that exists.

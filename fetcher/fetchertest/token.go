@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"net/http"
 	"slices"
 	"strconv"
 	"sync"
@@ -41,8 +40,9 @@ func (r *Registry) RevokeTokens() {
 	clear(r.tokens.grants)
 }
 
-// issue makes a token for granted and answers it in field. No two are equal.
-func (t *tokens) issue(auth Auth, field string, granted []access) answer {
+// issue makes a token for granted and returns the answer without it, to which
+// the caller adds the token under a name. No two tokens are equal.
+func (t *tokens) issue(auth Auth, granted []access) (token string, body map[string]any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.grants == nil {
@@ -50,14 +50,12 @@ func (t *tokens) issue(auth Auth, field string, granted []access) answer {
 	}
 	t.serial++
 	now, ttl := time.Now(), cmp.Or(auth.TokenTTL, defaultTokenTTL)
-	token := jwt(map[string]any{
+	token = jwt(map[string]any{
 		"iss": "fetchertest", "sub": auth.Username, "aud": auth.Service, "jti": strconv.Itoa(t.serial),
 		"iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(ttl).Unix(), "access": granted,
 	})
 	t.grants[token] = tokenGrant{granted, now.Add(ttl)}
-	return jsonAnswer(http.StatusOK, map[string]any{
-		field: token, "expires_in": int(ttl.Seconds()), "issued_at": now.UTC().Format(time.RFC3339),
-	})
+	return token, map[string]any{"expires_in": int(ttl.Seconds()), "issued_at": now.UTC().Format(time.RFC3339)}
 }
 
 // judge returns what is wrong with a token for a repository, as RFC 6750

@@ -41,7 +41,9 @@ func (r *Registry) answerToken(req *http.Request) answer {
 	if auth.GrantsNothing != nil && auth.GrantsNothing(scope, form.Get("service")) {
 		granted = []access{}
 	}
-	return r.tokens.issue(auth, field, granted)
+	token, body := r.tokens.issue(auth, granted)
+	body[field] = token
+	return jsonAnswer(http.StatusOK, body)
 }
 
 // missingRealmQuery returns the name of a realm's parameter that query hasn't
