@@ -28,7 +28,9 @@ const (
 // Config configures a Fetcher. The zero value works.
 type Config struct {
 	// DefaultDockerConfig is a docker config.json for all calls. The config of
-	// a call goes before it, per registry. Nil: none.
+	// a call goes before it, per registry. It is the operator's: it may name
+	// credential helpers, which are run; those that a call's config names are
+	// not, since a tenant does not choose what runs on the node. Nil: none.
 	DefaultDockerConfig []byte
 	// Platform is chosen from an index when a request names none. Nil: that of
 	// this machine.
@@ -51,6 +53,7 @@ type Config struct {
 type Fetcher struct {
 	config   Config
 	defaults *credential.Set
+	helpers  credential.Helpers // that defaults names
 	client   *registry.Client
 }
 

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -70,6 +71,46 @@ func TestTheCallsConfigGoesBeforeTheDefaultOnePerRegistry(t *testing.T) {
 		_, err = f.Resolve(t.Context(), ResolveRequest{URI: ref.URI(), Config: DockerConfig{JSON: test.call}})
 		if (err == nil) != test.works {
 			t.Errorf("%s: %v", title, err)
+		}
+	}
+}
+
+// A helper leaves a file where it ran.
+func TestOnlyTheDefaultConfigMayNameACredentialHelper(t *testing.T) {
+	dir := t.TempDir()
+	ran := filepath.Join(dir, "ran")
+	script := "#!/bin/sh\ncat >" + ran + `
+echo '{"ServerURL":"x","Username":"right","Secret":"p"}'
+`
+	if err := os.WriteFile(filepath.Join(dir, "docker-credential-test"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
+	r := fetchertest.New(t, fetchertest.Config{Auth: fetchertest.Auth{Scheme: fetchertest.Basic, Username: "right", Password: "p"}})
+	r.PutImage("team/app", "latest", fetchertest.Image{})
+	config := fmt.Appendf(nil, `{"credHelpers":{%q:"test"}}`, r.Host())
+	ref, err := scheme.NewManifest("team/app", "latest", "127.0.0.1", "http", port(t, r))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, trusted := range []bool{false, true} {
+		c, call := Config{}, DockerConfig{JSON: config}
+		if trusted {
+			c, call = Config{DefaultDockerConfig: config}, DockerConfig{}
+		}
+		f, err := New(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var warned []string
+		_, err = f.Resolve(t.Context(), ResolveRequest{URI: ref.URI(), Config: call, Observe: func(e Event) {
+			if w, ok := e.(Warning); ok {
+				warned = append(warned, w.Text)
+			}
+		}})
+		_, statErr := os.Stat(ran)
+		if hasRun := statErr == nil; hasRun != trusted || (err == nil) != trusted || (len(warned) == 0) != trusted {
+			t.Errorf("trusted %v: ran %v, %v, warnings %q", trusted, hasRun, err, warned)
 		}
 	}
 }

@@ -21,7 +21,7 @@ func (f *Fetcher) prepare(ctx context.Context, req Request, watch *watch) (*job,
 	if err := j.options(f.config, req); err != nil {
 		return nil, err
 	}
-	match, err := f.credential(ref, req.Config, watch)
+	match, err := f.credential(ctx, ref, req.Config, watch)
 	if err != nil {
 		return nil, err
 	}
@@ -31,7 +31,7 @@ func (f *Fetcher) prepare(ctx context.Context, req Request, watch *watch) (*job,
 	if j.dir, err = content.Open(req.Directory); err != nil {
 		return nil, err
 	}
-	j.repository = f.client.Repository(ctx, ref, match)
+	j.repository = f.client.Repository(ctx, ref, match, watch.warn)
 	return j, nil
 }
 
@@ -78,17 +78,19 @@ func platform(asked, otherwise *Platform) (Platform, error) {
 	return platforms.Normalize(*asked), nil
 }
 
-// credential finds what the call's config, else the default one, has for the repository.
-func (f *Fetcher) credential(ref scheme.Reference, config DockerConfig, watch *watch) (credential.Match, error) {
+// credential finds what the call's config, else the default one, has for the
+// repository. Only the default one is the operator's and may name helpers.
+func (f *Fetcher) credential(ctx context.Context, ref scheme.Reference, config DockerConfig, watch *watch) (credential.Match, error) {
 	secret, err := config.set()
 	if err != nil {
 		return credential.Match{}, err
 	}
-	match, _, err := credential.Lookup(ref.Host(), ref.Repository, secret, f.defaults)
+	match, warnings, err := credential.Lookup(ctx, ref.Host(), ref.Repository,
+		credential.Source{Set: secret}, credential.Source{Set: f.defaults, Helpers: &f.helpers})
 	if err != nil {
 		return credential.Match{}, err
 	}
-	for _, text := range credential.Warnings(ref.Host(), ref.Repository, secret, f.defaults) {
+	for _, text := range warnings {
 		watch.send(Warning{text})
 	}
 	return match, nil

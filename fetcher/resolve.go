@@ -18,15 +18,17 @@ const maxIndexDepth = 2
 // Resolve finds out what a docker or docker-manifest URI names. It writes
 // nothing to disk. The error is an *Error, or wraps the context's.
 func (f *Fetcher) Resolve(ctx context.Context, req ResolveRequest) (Resolution, error) {
-	request := Request{URI: req.URI}
-	resolution, phase, err := f.resolve(ctx, req)
+	request := Request{URI: req.URI, RequestID: req.RequestID}
+	watch := newWatch(ctx, req.Observe, 0)
+	resolution, phase, err := f.resolve(ctx, req, watch)
+	watch.stop()
 	if err != nil {
 		return Resolution{}, failed(ctx, err, phase, &request)
 	}
 	return resolution, nil
 }
 
-func (f *Fetcher) resolve(ctx context.Context, req ResolveRequest) (Resolution, Phase, error) {
+func (f *Fetcher) resolve(ctx context.Context, req ResolveRequest, watch *watch) (Resolution, Phase, error) {
 	ref, err := scheme.FromURI(req.URI)
 	if err != nil {
 		return Resolution{}, Prepare, err
@@ -38,11 +40,11 @@ func (f *Fetcher) resolve(ctx context.Context, req ResolveRequest) (Resolution, 
 	if err != nil {
 		return Resolution{}, Prepare, err
 	}
-	match, err := f.credential(ref, req.Config, newWatch(ctx, nil, 0))
+	match, err := f.credential(ctx, ref, req.Config, watch)
 	if err != nil {
 		return Resolution{}, Prepare, err
 	}
-	image, err := resolve(ctx, f.client.Repository(ctx, ref, match), ref, p)
+	image, err := resolve(ctx, f.client.Repository(ctx, ref, match, watch.warn), ref, p)
 	if err != nil {
 		return Resolution{}, Resolve, err
 	}

@@ -187,3 +187,5 @@ func (b *board) progress() (Progress, bool) {
 	}
 	return p, b.known
 }
+
+func (w *watch) warn(text string) { w.send(Warning{text}) }

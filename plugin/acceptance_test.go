@@ -344,6 +344,38 @@ func login(host, user, password string) []byte {
 	return fmt.Appendf(nil, `{"auths":{%q:{"auth":%q}}}`, host, auth)
 }
 
+func TestATokenThatExpiresInTheMiddleOfABlobIsRenewedAndTheBlobContinued(t *testing.T) {
+	each(t, func(t *testing.T, f Fetcher) {
+		r := fetchertest.New(t, fetchertest.Config{Auth: fetchertest.Auth{Scheme: fetchertest.Bearer}})
+		data := fetchertest.RandomLayer(3, 3<<20)
+		d := r.PutBlob(name, data)
+		const reached = 2<<20 + 1000
+		r.Inject(fetchertest.Fault{
+			Match: fetchertest.Match{Endpoint: fetchertest.Blob}, CutAt: reached, Times: 1,
+			Notice: func(fetchertest.Request) { r.RevokeTokens() },
+		})
+		dir := t.TempDir()
+		result, err := f.Fetch(t.Context(), fetcher.Request{URI: uri(t, scheme.Blob, r, d), Directory: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaves(t, dir, map[string]string{d: string(data)})
+		if result.BytesTransferred != int64(len(data)) {
+			t.Errorf("transferred %d bytes of %d", result.BytesTransferred, len(data))
+		}
+		var asked []string
+		for _, q := range r.Requests() {
+			kind, _, _ := strings.Cut(q.Authorization, " ")
+			asked = append(asked, strings.Join([]string{string(q.Endpoint), kind, q.Range}, " "))
+		}
+		from := fmt.Sprintf("bytes=%d-", reached)
+		want := []string{"blob  ", "token  ", "blob Bearer ", "blob Bearer " + from, "token  ", "blob Bearer " + from}
+		if diff := cmp.Diff(want, asked); diff != "" {
+			t.Errorf("requests (-want +got):\n%s", diff)
+		}
+	})
+}
+
 func TestParallelCallsShareADirectory(t *testing.T) {
 	each(t, func(t *testing.T, f Fetcher) {
 		r := fetchertest.New(t, fetchertest.Config{Auth: fetchertest.Auth{Scheme: fetchertest.Bearer}})

@@ -49,6 +49,7 @@ func (s *server) GetInfo(_ context.Context, r *pb.GetInfoRequest) (*pb.GetInfoRe
 func (s *server) Resolve(ctx context.Context, r *pb.ResolveRequest) (*pb.ResolveResponse, error) {
 	resolution, err := s.fetcher.Resolve(ctx, fetcher.ResolveRequest{
 		URI: fromURI(r.GetUri()), Config: fromConfig(r.GetConfig()), Platform: fromPlatform(r.GetPlatform()),
+		Observe: func(e fetcher.Event) { warn(s.logger, e) },
 	})
 	if err != nil {
 		return nil, toStatus(err)
@@ -97,9 +98,7 @@ func (s *server) fetch(ctx context.Context, r *pb.FetchRequest, observe func(fet
 	request := fromRequest(r)
 	log := s.logger.With("request_id", r.GetRequestId())
 	request.Observe = func(e fetcher.Event) {
-		if w, ok := e.(fetcher.Warning); ok {
-			log.Warn(w.Text)
-		}
+		warn(log, e)
 		observe(e)
 	}
 	result, err := s.fetcher.Fetch(ctx, request)
@@ -109,4 +108,11 @@ func (s *server) fetch(ctx context.Context, r *pb.FetchRequest, observe func(fet
 	}
 	log.Info("fetched", "files", len(result.Files), "bytes", result.BytesTransferred, "elapsed", result.Elapsed)
 	return result, nil
+}
+
+// warn logs a warning; other events are not for the log.
+func warn(log hclog.Logger, e fetcher.Event) {
+	if w, ok := e.(fetcher.Warning); ok {
+		log.Warn(w.Text)
+	}
 }

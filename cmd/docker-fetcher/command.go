@@ -161,7 +161,9 @@ func resolve(cmd *cobra.Command, o options, name string) error {
 	if err != nil {
 		return err
 	}
-	r, err := f.Resolve(cmd.Context(), fetcher.ResolveRequest{URI: ref.URI(), Config: config})
+	r, err := f.Resolve(cmd.Context(), fetcher.ResolveRequest{
+		URI: ref.URI(), Config: config, Observe: newObserver("none", "warn", cmd.ErrOrStderr()),
+	})
 	if err != nil {
 		return o.located(err)
 	}

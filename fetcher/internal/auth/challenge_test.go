@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -91,4 +92,21 @@ func FuzzParseChallengesRendersToTheSameParse(f *testing.F) {
 			t.Errorf("%q parsed as %v, but rendered and parsed again as %v", line, parsed, again)
 		}
 	})
+}
+
+// The time for a character must not grow with the length of the field.
+func BenchmarkParseChallenges(b *testing.B) {
+	for name, unit := range map[string]string{
+		"parameters": `a="b\"c",d=e,`, "schemes": `Bearer realm="r",`, "commas missing": `a="b"c="d" `, "quotes": `'"`, "garbage": `x"y,=;`,
+	} {
+		for _, size := range []int{1 << 10, 64 << 10} {
+			line := []string{strings.Repeat(unit, size/len(unit))}
+			b.Run(fmt.Sprintf("%s/%d", name, size), func(b *testing.B) {
+				b.SetBytes(int64(size))
+				for b.Loop() {
+					ParseChallenges(line)
+				}
+			})
+		}
+	}
 }

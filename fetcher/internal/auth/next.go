@@ -2,6 +2,7 @@ package auth
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -20,78 +21,94 @@ const (
 	GiveUp                  // nothing is left to try
 )
 
-// Step is what to do next. The parameters belong to Exchange, and to the
-// SendToken after it.
-type Step struct {
-	Action  Action
-	Realm   string
-	Service string // empty: unknown, and then not sent
-	Scope   string // space separated where several
+// Grant names what a token is asked for. A token that was granted serves every
+// request that names the same.
+type Grant struct {
+	Realm     string
+	Service   string // empty: unknown, and then not sent
+	Scope     string // space separated where several
+	Anonymous bool   // without the credential, though there is one
 }
 
-// String says in words what was tried.
-func (s Step) String() string {
-	switch s.Action {
-	case SendPlain:
-		return "no credentials"
-	case SendKept:
-		return "the token of an earlier request"
-	case SendGiven:
-		return "the registry token of the docker config"
-	case SendBasic:
-		return "username and password"
-	case SendToken:
-		return fmt.Sprintf("a token for %q", s.Scope)
-	case Exchange:
-		return fmt.Sprintf("asking for a token for %q", s.Scope)
-	case ProbeRoot:
-		return "asking /v2/ for a challenge"
-	default:
-		return "nothing"
-	}
+// Step is what to do next. The grant belongs to Exchange and SendToken.
+type Step struct {
+	Action Action
+	Grant
+	Post bool // Exchange by POST (OAuth2), not by GET
 }
 
 // Facts are what is known before the first request is sent.
 type Facts struct {
 	Repository string
-	Kept       Action // SendKept or SendBasic where that served this repository before; else SendPlain
-	Password   bool   // the credential has a username and password
-	Given      bool   // the credential has a registry token
+	// Kept is what served this repository before: SendKept, SendBasic, or
+	// Exchange where Renewal gets a new token for one about to expire. SendPlain: nothing.
+	Kept     Action
+	Renewal  Step
+	Password bool            // the credential has a username and password
+	Identity bool            // … an identity token
+	Given    bool            // … a registry token, not refused so far
+	Posts    map[string]bool // realms at which POST worked
 }
+
+// credential reports whether there is one that a realm can be shown.
+func (f Facts) credential() bool { return f.Password || f.Identity }
+
+// Verdict is what a token server made of an exchange.
+type Verdict int
+
+// The verdicts.
+const (
+	Unanswered Verdict = iota // no answer, or one that says to wait
+	Granted
+	Refused  // it said no, or did not understand: another form may fare better
+	BadRealm // nobody was asked: the realm is no token endpoint
+)
 
 // Outcome is what came of a step.
 type Outcome struct {
 	Step       Step
 	Status     int         // of the answer to a request; 0 after Exchange
-	Granted    bool        // Exchange brought a token
-	Challenges []Challenge // of a 401, of the endpoint or of /v2/
+	Verdict    Verdict     // of an Exchange
+	Challenges []Challenge // of the endpoint or of /v2/
 }
 
-// maxExchanges bounds the token requests for one request. Two serve every
-// registry known; a registry that names a new realm each time ends here.
-const maxExchanges = 4
+// maxExchanges bounds the token requests for one request: two forms of the
+// scope, by two methods, with and without the credential. A registry that names
+// a new realm each time ends here too.
+const maxExchanges = 8
+
+// MaxRequests bounds all HTTP requests that Next asks for, retries and
+// redirects aside: the exchanges, a send after each of them, and one each of
+// kept or given, plain, Basic and /v2/.
+const MaxRequests = 2*maxExchanges + 4
 
 // Next decides what to do after past, which began with the first step for
 // these facts. It is pure and total, and climbs: no step is done twice, so that
-// one request comes to an end after at most maxExchanges tokens.
+// one request comes to an end within MaxRequests.
 //
-// The order: what served before; the request as it is; the endpoint's own
-// challenge, Bearer before Basic (MESOS-10092: a missing service is left out, a
-// missing scope composed); without Authorization, where what served before was
-// refused and its challenge leads nowhere; the realm and service, never the
-// scope, that GET /v2/ names, where the endpoint names none.
+// The order, each with who needs it:
+//  1. what served before, else the request as it is
+//  2. the endpoint's own challenges, newest first, completed where they lack
+//     service or scope (nvcr.io, MESOS-10092); at each realm the other method
+//     (ACR, GitLab, Harbor) and once the other form of the scope
+//  3. without Authorization, where only a stale token was sent so far: its
+//     refusal may name a dead end (nvcr.io) or nothing (dhi.io)
+//  4. realm and service, never the scope, of GET /v2/, where the endpoint
+//     names no way in
+//  5. Basic, where it was offered
+//  6. anonymously, where the credential was refused (ghcr.io, Docker Hub and
+//     ECR Public refuse an expired one even for public images)
 func Next(facts Facts, past []Outcome) Step {
 	if len(past) == 0 {
 		return first(facts)
 	}
 	last := past[len(past)-1]
-	if last.Step.Action == Exchange && last.Granted {
-		step := last.Step
-		step.Action = SendToken
-		return step
+	if last.Verdict == Granted {
+		return Step{Action: SendToken, Grant: last.Step.Grant}
 	}
-	for _, step := range ladder(facts, past) {
-		if !tried(past, step) {
+	l := ladder{facts: facts, past: past}
+	for _, rung := range []func() (Step, bool){l.endpoint, l.cold, l.root, l.basic, l.anonymous} {
+		if step, ok := rung(); ok {
 			return step
 		}
 	}
@@ -102,111 +119,286 @@ func first(facts Facts) Step {
 	switch {
 	case facts.Given:
 		return Step{Action: SendGiven}
+	case facts.Kept == Exchange:
+		return facts.Renewal
 	case facts.Kept == SendKept, facts.Kept == SendBasic && facts.Password:
 		return Step{Action: facts.Kept}
 	}
 	return Step{Action: SendPlain}
 }
 
-// ladder lists the steps that past leaves open, best first. /v2/ is asked only
-// where the endpoint names no way in.
-func ladder(facts Facts, past []Outcome) []Step {
-	endpoint, root := offered(past)
-	steps := answers(facts, endpoint, true)
-	steps = append(steps, Step{Action: SendPlain})
-	if endpoint == nil {
-		steps = append(steps, Step{Action: ProbeRoot})
-		steps = append(steps, answers(facts, root, false)...)
-	}
-	return steps
+// ladder answers, rung by rung, which step is open.
+type ladder struct {
+	facts Facts
+	past  []Outcome
 }
 
-// offered returns the newest usable challenges of the endpoint, and those of /v2/.
-func offered(past []Outcome) (endpoint, root []Challenge) {
-	for _, o := range past {
-		switch {
-		case o.Step.Action == ProbeRoot:
-			root = o.Challenges
-		case o.Step.Action != Exchange && usable(o.Challenges):
-			endpoint = o.Challenges
+// endpoint is rung 2.
+func (l ladder) endpoint() (Step, bool) {
+	for _, c := range l.bearers() {
+		if step, ok := l.exchange(c, scopes(c.Params["scope"], l.facts.Repository), false); ok {
+			return step, true
 		}
 	}
-	return endpoint, root
+	return Step{}, false
 }
 
-func usable(offered []Challenge) bool {
-	for _, c := range offered {
-		if c.Scheme == "basic" || c.Scheme == "bearer" && c.Params["realm"] != "" {
+// cold is rung 3.
+func (l ladder) cold() (Step, bool) {
+	step := Step{Action: SendPlain}
+	return step, !l.tried(step)
+}
+
+// root is rung 4.
+func (l ladder) root() (Step, bool) {
+	if l.leads() || !l.has(func(o Outcome) bool { return o.Status == 401 }) {
+		return Step{}, false
+	}
+	probe := Step{Action: ProbeRoot}
+	if !l.tried(probe) {
+		return probe, true
+	}
+	for _, c := range l.offered(ProbeRoot) {
+		if c.Scheme != "bearer" || c.Params["realm"] == "" {
+			continue
+		}
+		if step, ok := l.exchange(c, scopes("", l.facts.Repository), false); ok {
+			return step, true
+		}
+	}
+	return Step{}, false
+}
+
+// basic is rung 5.
+func (l ladder) basic() (Step, bool) {
+	step := Step{Action: SendBasic}
+	isBasic := func(c Challenge) bool { return c.Scheme == "basic" }
+	offered := slices.ContainsFunc(l.challenges(), isBasic) || slices.ContainsFunc(l.offered(ProbeRoot), isBasic)
+	return step, l.facts.Password && offered && !l.tried(step)
+}
+
+// anonymous is rung 6.
+func (l ladder) anonymous() (Step, bool) {
+	if !l.facts.credential() || !CredentialRefused(l.past) {
+		return Step{}, false
+	}
+	for _, c := range append(l.bearers(), l.offered(ProbeRoot)...) {
+		if c.Scheme != "bearer" || c.Params["realm"] == "" {
+			continue
+		}
+		if step, ok := l.exchange(c, scopes(c.Params["scope"], l.facts.Repository)[:1], true); ok {
+			return step, true
+		}
+	}
+	return Step{}, false
+}
+
+// exchange returns the first form of a token request at c's realm that is open:
+// the scopes in their order, each by both methods. A form is open once those
+// before it came to nothing.
+func (l ladder) exchange(c Challenge, scopes []string, anonymous bool) (Step, bool) {
+	for _, scope := range scopes {
+		grant := Grant{Realm: c.Params["realm"], Service: c.Params["service"], Scope: scope, Anonymous: anonymous}
+		if l.has(func(o Outcome) bool { return o.Step.Grant == grant && o.Verdict == Granted }) {
+			continue // its token was refused
+		}
+		for _, post := range l.methods(grant) {
+			step := Step{Action: Exchange, Grant: grant, Post: post}
+			i := slices.IndexFunc(l.past, func(o Outcome) bool { return o.Step == step })
+			if i < 0 {
+				return step, l.exchanges() < maxExchanges
+			}
+			if l.past[i].Verdict != Refused {
+				return Step{}, false // another form meets the same silence
+			}
+		}
+	}
+	return Step{}, false
+}
+
+// methods says in which order to ask a realm: by POST first for an identity
+// token, or where that worked before; without a credential by GET alone.
+func (l ladder) methods(grant Grant) []bool {
+	switch {
+	case grant.Anonymous, !l.facts.credential():
+		return []bool{false}
+	case l.facts.Identity, l.facts.Posts[grant.Realm]:
+		return []bool{true, false}
+	}
+	return []bool{false, true}
+}
+
+// bearers are the endpoint's usable Bearer challenges, newest answer first.
+func (l ladder) bearers() []Challenge {
+	var all []Challenge
+	for _, c := range l.challenges() {
+		if c.Scheme == "bearer" && c.Params["realm"] != "" {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// challenges are all of the endpoint, newest answer first.
+func (l ladder) challenges() []Challenge {
+	var all []Challenge
+	for _, o := range slices.Backward(l.past) {
+		if o.Step.Action != ProbeRoot && o.Step.Action != Exchange {
+			all = append(all, o.Challenges...)
+		}
+	}
+	return all
+}
+
+// offered are the challenges that an action brought.
+func (l ladder) offered(action Action) []Challenge {
+	for _, o := range l.past {
+		if o.Step.Action == action {
+			return o.Challenges
+		}
+	}
+	return nil
+}
+
+// leads reports whether the endpoint named a way in, be it one that is closed to us.
+func (l ladder) leads() bool {
+	return slices.ContainsFunc(l.challenges(), func(c Challenge) bool {
+		switch c.Scheme {
+		case "basic":
 			return true
+		case "bearer":
+			return c.Params["realm"] != "" && !l.has(func(o Outcome) bool {
+				return o.Step.Realm == c.Params["realm"] && o.Verdict == BadRealm
+			})
 		}
+		return false
+	})
+}
+
+func (l ladder) has(match func(Outcome) bool) bool { return slices.ContainsFunc(l.past, match) }
+
+func (l ladder) tried(step Step) bool {
+	return l.has(func(o Outcome) bool { return o.Step == step })
+}
+
+func (l ladder) exchanges() int {
+	n := 0
+	for _, o := range l.past {
+		if o.Step.Action == Exchange {
+			n++
+		}
+	}
+	return n
+}
+
+// Credentialed reports whether a step showed somebody a credential, or a token
+// that one may have brought.
+func (s Step) Credentialed(f Facts) bool {
+	switch s.Action {
+	case SendKept, SendGiven, SendBasic:
+		return true
+	case SendToken, Exchange:
+		return f.credential() && !s.Anonymous
 	}
 	return false
 }
 
-// answers turns challenges into steps, Bearer first whatever their order: a
-// client that takes Basic because it stands first can't pull anonymously.
-func answers(facts Facts, offered []Challenge, trustScope bool) []Step {
-	var steps []Step
-	for _, c := range offered {
-		if c.Scheme != "bearer" || c.Params["realm"] == "" {
-			continue
+// CredentialRefused reports whether a credential was shown and did not serve:
+// the token server said no, or the registry to what came of it.
+func CredentialRefused(past []Outcome) bool {
+	return slices.ContainsFunc(past, func(o Outcome) bool {
+		switch o.Step.Action {
+		case SendGiven, SendBasic:
+			return o.Status != 0
+		case SendToken:
+			return o.Status != 0 && !o.Step.Anonymous
+		case Exchange:
+			return o.Verdict == Refused && !o.Step.Anonymous
 		}
-		scope := ""
-		if trustScope {
-			scope = c.Params["scope"]
-		}
-		steps = append(steps, Step{Exchange, c.Params["realm"], c.Params["service"], Scope(scope, facts.Repository)})
-	}
-	for _, c := range offered {
-		if c.Scheme == "basic" && facts.Password {
-			steps = append(steps, Step{Action: SendBasic})
-		}
-	}
-	return steps
+		return false
+	})
 }
 
-func tried(past []Outcome, step Step) bool {
-	exchanges := 0
-	for _, o := range past {
-		if o.Step == step {
-			return true
-		}
-		if o.Step.Action == Exchange {
-			exchanges++
-		}
+// scopes are the forms of the scope to ask for, best first. The first is the
+// challenge's own where it means the repository or is opaque ("aws", "*"),
+// reduced to pull; else the composed one. The other form follows, once, for
+// where that is refused. They are never joined: ghcr.io and Artifact Registry
+// refuse scopes of repositories they don't know (containerd#9648).
+func scopes(challenged, repository string) []string {
+	composed := "repository:" + repository + ":pull"
+	challenged = strings.Join(strings.Fields(challenged), " ")
+	best := reduced(challenged, repository)
+	switch {
+	case challenged == "" || challenged == composed:
+		return []string{composed}
+	case best == composed:
+		return []string{composed, challenged}
 	}
-	return step.Action == Exchange && exchanges >= maxExchanges
+	return []string{best, composed}
 }
 
-// Scope returns the scope to ask for: the challenge's own where it means the
-// repository or is opaque ("aws", "*"), reduced to pull; else composed. It is
-// never a union of both: ghcr.io and Artifact Registry refuse scopes of
-// repositories they don't know (containerd#9648).
-func Scope(challenged, repository string) string {
+// reduced is the challenge's scope with our repository's actions cut to pull,
+// or the composed one where it names nothing but other repositories.
+func reduced(challenged, repository string) string {
 	prefix := "repository:" + repository + ":"
 	fields := strings.Fields(challenged)
+	foreign := 0
 	for i, field := range fields {
 		actions, ours := strings.CutPrefix(field, prefix)
-		if !ours && strings.HasPrefix(field, "repository:") {
-			return prefix + "pull"
-		}
-		if ours && strings.Contains(","+actions+",", ",pull,") {
+		switch {
+		case ours && strings.Contains(","+actions+",", ",pull,"):
 			fields[i] = prefix + "pull"
+		case !ours && strings.HasPrefix(field, "repository:"):
+			foreign++
 		}
 	}
-	if len(fields) == 0 {
+	if foreign == len(fields) {
 		return prefix + "pull"
 	}
 	return strings.Join(fields, " ")
 }
 
-// Tried says in words what was sent before the last refusal.
-func Tried(past []Outcome) string {
+// Tried says in words what was tried.
+func Tried(facts Facts, past []Outcome) string {
 	var words []string
+	scope := ""
 	for _, o := range past {
-		if o.Step.Action != Exchange || !o.Granted {
-			words = append(words, o.Step.String())
+		if o.Verdict == Granted {
+			continue // the token that was granted is sent next
 		}
+		text := o.Step.words(facts)
+		if o.Step.Scope != "" && o.Step.Scope != scope {
+			scope = o.Step.Scope
+			text += fmt.Sprintf(" for %q", scope)
+		}
+		words = append(words, text)
 	}
 	return "tried " + strings.Join(words, ", then ")
+}
+
+func (s Step) words(facts Facts) string {
+	switch s.Action {
+	case SendPlain:
+		return "no credentials"
+	case SendKept:
+		return "the token of an earlier request"
+	case SendGiven:
+		return "the registry token of the docker config"
+	case SendBasic:
+		return "username and password"
+	case ProbeRoot:
+		return "a challenge of /v2/"
+	}
+	kind := "a token"
+	if s.Anonymous {
+		kind = "an anonymous token"
+	}
+	if s.Action == SendToken {
+		return kind
+	}
+	with := "to get " + kind + " by " + map[bool]string{false: "GET", true: "POST"}[s.Post]
+	if s.Credentialed(facts) {
+		with += " with the credential"
+	}
+	return with
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -28,20 +29,11 @@ type Session struct {
 	credential credential.Credential
 
 	mu      sync.Mutex
-	kept    map[string]kept // by repository
-	tokens  map[Step]granted
+	kept    map[string]Step // by repository: SendBasic, or the Exchange whose token served
+	tokens  map[Grant]token
+	posts   map[string]bool // realms at which POST worked
+	refused bool            // the registry token
 	flights map[Step]*flight
-}
-
-// kept is what served a repository last.
-type kept struct {
-	action Action // SendBasic or SendToken
-	step   Step   // the exchange, for SendToken
-}
-
-type granted struct {
-	token
-	lifetime time.Duration
 }
 
 // flight is one exchange that several callers wait for.
@@ -56,34 +48,31 @@ type flight struct {
 func NewSession(doer Doer, registry *url.URL, c credential.Credential) *Session {
 	return &Session{
 		doer: doer, registry: registry, credential: c,
-		kept: map[string]kept{}, tokens: map[Step]granted{}, flights: map[Step]*flight{},
+		kept: map[string]Step{}, tokens: map[Grant]token{}, posts: map[string]bool{}, flights: map[Step]*flight{},
 	}
 }
 
 // Facts returns what Next needs to know for a request to this repository.
 func (s *Session) Facts(repository string) Facts {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	facts := Facts{
 		Repository: repository,
 		Password:   s.credential.Username != "" || s.credential.Password != "",
-		Given:      s.credential.RegistryToken != "",
+		Identity:   s.credential.IdentityToken != "",
+		Given:      s.credential.RegistryToken != "" && !s.refused,
+		Posts:      maps.Clone(s.posts),
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch k := s.kept[repository]; {
-	case k.action == SendBasic:
+	switch step, ok := s.kept[repository]; {
+	case !ok:
+	case step.Action == SendBasic:
 		facts.Kept = SendBasic
-	case k.action == SendToken && s.fresh(k.step) != "":
+	case s.tokens[step.Grant].fresh(time.Now()):
 		facts.Kept = SendKept
+	default:
+		facts.Kept, facts.Renewal = Exchange, step
 	}
 	return facts
-}
-
-// fresh returns the token that an exchange brought, while it holds. The caller has s.mu.
-func (s *Session) fresh(exchange Step) string {
-	if g := s.tokens[exchange]; g.fresh(time.Now(), g.lifetime) {
-		return g.value
-	}
-	return ""
 }
 
 // Authorization returns the header value for a step that sends, "" for none.
@@ -98,10 +87,9 @@ func (s *Session) Authorization(repository string, step Step) string {
 	case SendGiven:
 		value = s.credential.RegistryToken
 	case SendKept:
-		value = s.tokens[s.kept[repository].step].value
+		value = s.tokens[s.kept[repository].Grant].value
 	case SendToken:
-		step.Action = Exchange
-		value = s.tokens[step].value
+		value = s.tokens[step.Grant].value
 	}
 	if value == "" {
 		return ""
@@ -116,35 +104,48 @@ func (s *Session) Accepted(repository string, step Step) {
 	defer s.mu.Unlock()
 	switch step.Action {
 	case SendBasic:
-		s.kept[repository] = kept{action: SendBasic}
+		s.kept[repository] = step
 	case SendToken:
-		step.Action = Exchange
-		s.kept[repository] = kept{SendToken, step}
+		s.kept[repository] = Step{Action: Exchange, Grant: step.Grant, Post: s.posts[step.Realm]}
+	case SendPlain:
+		delete(s.kept, repository)
 	}
 }
 
-// Refused forgets the token that was refused, with or without error= in the
-// challenge, and leaves one alone that replaced it meanwhile.
-func (s *Session) Refused(authorization string) {
+// Refused forgets what was refused, with or without error= in the challenge,
+// and leaves a token alone that replaced it meanwhile. What it says for people
+// is why, where the token itself tells: it granted nothing.
+func (s *Session) Refused(repository, authorization string) (why string) {
 	value, bearer := strings.CutPrefix(authorization, "Bearer ")
-	if !bearer {
-		return
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for step, g := range s.tokens {
-		if g.value == value {
-			delete(s.tokens, step)
+	if !bearer {
+		if s.kept[repository].Action == SendBasic {
+			delete(s.kept, repository)
+		}
+		return ""
+	}
+	if value == s.credential.RegistryToken {
+		s.refused = true
+	}
+	for grant, t := range s.tokens {
+		if t.value == value {
+			delete(s.tokens, grant)
+			why = grantedNothing(value, grant.Scope, repository)
 		}
 	}
+	if step, ok := s.kept[repository]; ok && step.Action == Exchange && s.tokens[step.Grant].value == "" {
+		delete(s.kept, repository)
+	}
+	return why
 }
 
 // Exchange sees to a token for step: one that is kept and fresh, or a new one.
 // Callers with the same step share one request, which goes on until the last
-// of them has gone.
+// of them has gone. Its own errors are *TokenError.
 func (s *Session) Exchange(ctx context.Context, step Step) error {
 	s.mu.Lock()
-	if s.fresh(step) != "" {
+	if s.tokens[step.Grant].fresh(time.Now()) {
 		s.mu.Unlock()
 		return nil
 	}
@@ -171,12 +172,13 @@ func (s *Session) start(ctx context.Context, step Step) *flight {
 	s.flights[step] = f
 	go func() {
 		defer cancel()
-		t, life, err := s.request(ctx, step)
+		t, err := s.request(ctx, step)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if err == nil {
 			s.prune()
-			s.tokens[step] = granted{t, life}
+			s.tokens[step.Grant] = t
+			s.posts[step.Realm] = step.Post
 		}
 		if s.flights[step] == f {
 			delete(s.flights, step)
@@ -200,33 +202,33 @@ func (s *Session) leave(step Step, f *flight) {
 	}
 }
 
-// prune drops tokens that expired, so that a long life with many repositories
-// does not grow. The caller has s.mu.
+// maxTokens is how many tokens a session keeps: a plugin lives long, and a
+// registry may have many repositories.
+const maxTokens = 1000
+
+// prune drops tokens that expired, and all where they are too many: a new one
+// costs a request. The caller has s.mu.
 func (s *Session) prune() {
 	now := time.Now()
-	for step, g := range s.tokens {
-		if now.After(g.expires) {
-			delete(s.tokens, step)
-		}
-	}
-	for repository, k := range s.kept {
-		if _, ok := s.tokens[k.step]; !ok && k.action == SendToken {
-			delete(s.kept, repository)
-		}
+	maps.DeleteFunc(s.tokens, func(_ Grant, t token) bool { return now.After(t.expires) })
+	if len(s.tokens) >= maxTokens || len(s.kept) >= maxTokens || len(s.posts) >= maxTokens {
+		clear(s.tokens)
+		clear(s.kept)
+		clear(s.posts)
 	}
 }
 
 // request asks the realm for a token.
-func (s *Session) request(ctx context.Context, step Step) (token, time.Duration, error) {
+func (s *Session) request(ctx context.Context, step Step) (token, error) {
 	realm, err := realmURL(step.Realm, s.registry)
 	if err != nil {
-		return token{}, 0, &TokenError{URL: "of " + s.registry.Host, Err: err, realm: true}
+		return token{}, &TokenError{URL: "of " + s.registry.Host, Err: err, realm: true}
 	}
 	for attempt := 1; ; attempt++ {
-		t, life, err := s.ask(ctx, realm, step)
+		t, err := s.ask(ctx, realm, step)
 		// The doer repeats requests, but it can't know that an answer broke off.
 		if !errors.Is(err, io.ErrUnexpectedEOF) || attempt == maxBroken {
-			return t, life, err
+			return t, err
 		}
 	}
 }
@@ -234,16 +236,16 @@ func (s *Session) request(ctx context.Context, step Step) (token, time.Duration,
 // maxBroken is how many answers of a token server may break off in a row.
 const maxBroken = 3
 
-func (s *Session) ask(ctx context.Context, realm *url.URL, step Step) (token, time.Duration, error) {
+func (s *Session) ask(ctx context.Context, realm *url.URL, step Step) (token, error) {
 	at := realm.Scheme + "://" + realm.Host + realm.EscapedPath()
 	req, err := tokenRequest(ctx, realm, step, s.credential)
 	if err != nil {
-		return token{}, 0, &TokenError{URL: at, Err: err}
+		return token{}, &TokenError{URL: at, Err: err}
 	}
 	now := time.Now()
 	resp, err := s.doer.Do(req)
 	if err != nil {
-		return token{}, 0, &TokenError{URL: at, Err: err}
+		return token{}, &TokenError{URL: at, Err: err}
 	}
 	defer resp.Body.Close()
 	return readToken(resp, at, now)

@@ -2,7 +2,9 @@ package auth
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -33,7 +35,7 @@ func session(s tokenServer, c credential.Credential) *Session {
 	return NewSession(s, &url.URL{Scheme: "https", Host: "registry.example"}, c)
 }
 
-var step = exchange("https://auth.example/token", "registry.example", pull)
+var step = get("https://auth.example/token", "registry.example", pull)
 
 func TestExchangeComposesTheRequest(t *testing.T) {
 	t.Parallel()
@@ -47,34 +49,41 @@ func TestExchangeComposesTheRequest(t *testing.T) {
 		basic      bool
 	}{
 		"service and scope in the query, escaped": {
-			step:   exchange("https://auth.example/token", "SUSE Linux:1", "repository:a/b:pull"),
+			step:   get("https://auth.example/token", "SUSE Linux:1", "repository:a/b:pull"),
 			method: "GET", url: "https://auth.example/token?scope=repository%3Aa%2Fb%3Apull&service=SUSE+Linux%3A1",
 		},
 		"no service where it is unknown": {
-			step: exchange("https://nvcr.io/proxy_auth", "", pull), method: "GET",
+			step: get("https://nvcr.io/proxy_auth", "", pull), method: "GET",
 			url: "https://nvcr.io/proxy_auth?scope=repository%3Ateam%2Fapp%3Apull",
 		},
 		"the realm's own query kept, its scope replaced": {
-			step: exchange("https://nvcr.io/proxy_auth?account=x&scope=repository:team/app:pull,push", "", pull), method: "GET",
+			step: get("https://nvcr.io/proxy_auth?account=x&scope=repository:team/app:pull,push", "", pull), method: "GET",
 			url: "https://nvcr.io/proxy_auth?account=x&scope=repository%3Ateam%2Fapp%3Apull",
 		},
 		"several scopes as several parameters": {
-			step: exchange("https://a.example/t", "", "aws "+pull), method: "GET",
+			step: get("https://a.example/t", "", "aws "+pull), method: "GET",
 			url: "https://a.example/t?scope=aws&scope=repository%3Ateam%2Fapp%3Apull",
 		},
 		"the password by Basic": {
-			credential: login, step: exchange("https://a.example/t", "", "aws"), method: "GET", url: "https://a.example/t?scope=aws", basic: true,
+			credential: login, step: get("https://a.example/t", "", "aws"), method: "GET", url: "https://a.example/t?scope=aws", basic: true,
 		},
 		"an identity token by POST, not in the URL": {
-			credential: credential.Credential{IdentityToken: "idt"}, step: exchange("https://a.example/t", "s", "aws"),
-			method: "POST", url: "https://a.example/t",
+			credential: credential.Credential{IdentityToken: "idt"}, step: post(get("https://a.example/t?x=y&scope=z", "s", "aws")),
+			method: "POST", url: "https://a.example/t?x=y",
 			body: "client_id=docker-fetcher&grant_type=refresh_token&refresh_token=idt&scope=aws&service=s",
 		},
+		"a password by POST, not in the URL": {
+			credential: login, step: post(get("https://a.example/t", "", "aws")), method: "POST", url: "https://a.example/t",
+			body: "client_id=docker-fetcher&grant_type=password&password=p%3A%C3%A4&scope=aws&username=u",
+		},
+		"nothing of the credential where it goes anonymously": {
+			credential: login, step: anonymously(get("https://a.example/t", "", "aws")), method: "GET", url: "https://a.example/t?scope=aws",
+		},
 		"a relative realm from the registry": {
-			step: exchange("/zot/auth/token", "", "*"), method: "GET", url: "https://registry.example/zot/auth/token?scope=%2A",
+			step: get("/zot/auth/token", "", "*"), method: "GET", url: "https://registry.example/zot/auth/token?scope=%2A",
 		},
 		"an http realm of an https registry by https": {
-			step: exchange("http://auth.example/token", "", "*"), method: "GET", url: "https://auth.example/token?scope=%2A",
+			step: get("http://auth.example/token", "", "*"), method: "GET", url: "https://auth.example/token?scope=%2A",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -110,7 +119,7 @@ func TestARealmThatIsNoTokenEndpointIsRefused(t *testing.T) {
 			return 500, ""
 		}, credential.Credential{})
 		var token *TokenError
-		err := s.Exchange(t.Context(), exchange(realm, "", pull))
+		err := s.Exchange(t.Context(), get(realm, "", pull))
 		if !errors.As(err, &token) || token.Refused() || token.Unreachable() {
 			t.Errorf("realm %q: %v", realm, err)
 		}
@@ -133,6 +142,8 @@ func TestExchangeReadsTheAnswer(t *testing.T) {
 		"expires_in as text":             {200, `{"token":"t","expires_in":"300","issued_at":1234}`, "Bearer t"},
 		"expires_in as a fraction":       {200, `{"token":"t","expires_in":299.5,"issued_at":""}`, "Bearer t"},
 		"no token":                       {200, `{}`, "the answer holds no token"},
+		"a token that is an object":      {200, `{"token":{"token":"t"}}`, "the answer is not the JSON of a token"},
+		"a tower of brackets":            {200, strings.Repeat("[", 100_000), "the answer is not the JSON of a token"},
 		"an empty token":                 {200, `{"token":""}`, "the answer holds no token"},
 		"a token with a line break":      {200, `{"token":"a\r\nX: y"}`, "the answer holds no token"},
 		"HTML":                           {200, `<html>`, "the answer is not the JSON of a token"},
@@ -140,15 +151,15 @@ func TestExchangeReadsTheAnswer(t *testing.T) {
 		"too much":                       {200, `{"token":"` + strings.Repeat("x", 128<<10) + `"}`, "the answer is larger than 128 KiB"},
 		"the token server's own refusal": {401, `{"details":"incorrect username or password"}`, "401 Unauthorized: incorrect username or password"},
 		"the spec's error list":          {403, `{"errors":[{"code":"DENIED","message":"no"}]}`, "403 Forbidden: DENIED: no"},
+		"a plain text":                   {403, "Your Authorization Token has expired.\r\nmore", "403 Forbidden: Your Authorization Token has expired."},
+		"a page of HTML":                 {403, "<html><body>no", "403 Forbidden"},
 		"a refusal without words":        {401, ``, "401 Unauthorized"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := session(func(*http.Request) (int, string) { return test.status, test.body }, credential.Credential{})
 			err := s.Exchange(t.Context(), step)
-			send := step
-			send.Action = SendToken
-			got := s.Authorization(repo, send)
+			got := s.Authorization(repo, send(step))
 			if err != nil {
 				got = strings.TrimPrefix(err.Error(), "token server https://auth.example/token: ")
 			}
@@ -168,9 +179,7 @@ func TestATokenServesUntilShortlyBeforeItExpires(t *testing.T) {
 			if err := s.Exchange(t.Context(), step); err != nil {
 				t.Fatal(err)
 			}
-			send := step
-			send.Action = SendToken
-			s.Accepted(repo, send)
+			s.Accepted(repo, send(step))
 		}
 		exchange()
 		time.Sleep(94 * time.Second)
@@ -181,7 +190,7 @@ func TestATokenServesUntilShortlyBeforeItExpires(t *testing.T) {
 			t.Errorf("Kept is %v within the lifetime", got)
 		}
 		time.Sleep(2 * time.Second)
-		if got := s.Facts(repo).Kept; got != SendPlain {
+		if got := s.Facts(repo).Kept; got != Exchange {
 			t.Errorf("Kept is %v though the token is about to expire", got)
 		}
 		if exchange(); asked != 2 {
@@ -194,21 +203,19 @@ func TestARefusedTokenIsForgottenButNotTheOneThatReplacedIt(t *testing.T) {
 	t.Parallel()
 	n := 0
 	s := session(func(*http.Request) (int, string) { n++; return 200, `{"token":"t` + string(rune('0'+n)) + `"}` }, credential.Credential{})
-	send := step
-	send.Action = SendToken
 	must := func(want string) {
 		t.Helper()
 		if err := s.Exchange(t.Context(), step); err != nil {
 			t.Fatal(err)
 		}
-		if got := s.Authorization(repo, send); got != want {
+		if got := s.Authorization(repo, send(step)); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}
 	must("Bearer t1")
-	s.Refused("Bearer t1")
+	s.Refused(repo, "Bearer t1")
 	must("Bearer t2")
-	s.Refused("Bearer t1") // another request learns of it late
+	s.Refused(repo, "Bearer t1") // another request learns of it late
 	must("Bearer t2")
 	if n != 2 {
 		t.Errorf("asked %d times, want 2", n)
@@ -274,5 +281,96 @@ func TestNoTextShowsACredential(t *testing.T) {
 	s := session(func(*http.Request) (int, string) { return 401, `nope` }, c)
 	if err := s.Exchange(t.Context(), step); err == nil || strings.Contains(err.Error(), canary) {
 		t.Errorf("the error is %v", err)
+	}
+}
+
+func TestATokenThatGrantsNothingIsToldApart(t *testing.T) {
+	t.Parallel()
+	jwt := func(claims string) string {
+		return "e30." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".c2ln"
+	}
+	for token, want := range map[string]string{
+		jwt(`{"access":[]}`): `the token server granted nothing for "repository:alpine:pull"; did you mean library/alpine?`,
+		jwt(`{"access":[{"type":"repository","name":"alpine","actions":["push"]}]}`): `the token server granted nothing for "repository:alpine:pull"; did you mean library/alpine?`,
+		jwt(`{"access":[{"type":"repository","name":"alpine","actions":["pull"]}]}`): "",
+		jwt(`{"access":null}`): "", jwt(`{}`): "", jwt(`[`): "", "opaque": "", "a.b.c": "", "..": "",
+	} {
+		s := session(func(*http.Request) (int, string) { return 200, `{"token":"` + token + `"}` }, credential.Credential{})
+		exchange := get("https://a.example/t", "", "repository:alpine:pull")
+		if err := s.Exchange(t.Context(), exchange); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Refused("alpine", "Bearer "+token); got != want {
+			t.Errorf("%s: got %q, want %q", token, got, want)
+		}
+	}
+}
+
+func TestAJWTTellsHowLongItLastsWhereTheAnswerDoesNot(t *testing.T) {
+	t.Parallel()
+	jwt := func(claims string) string {
+		return "e30." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".c2ln"
+	}
+	for _, test := range []struct {
+		expiresIn, token string
+		want             time.Duration
+	}{
+		{`300`, jwt(`{"iat":1000,"exp":1600}`), 5 * time.Minute},
+		{``, jwt(`{"iat":1000,"exp":1600}`), 10 * time.Minute}, // by a clock of 1970
+		{`null`, jwt(`{"iat":1000,"exp":1600}`), 10 * time.Minute},
+		{``, jwt(`{"iat":1600,"exp":1000}`), defaultLifetime},
+		{``, jwt(`{"exp":1000}`), defaultLifetime},
+		{``, "opaque", defaultLifetime},
+		{`1e300`, "opaque", defaultLifetime},
+		{`"-5"`, "opaque", defaultLifetime},
+	} {
+		if got := lifetime([]byte(test.expiresIn), test.token); got != test.want {
+			t.Errorf("lifetime(%s, %s) = %v, want %v", test.expiresIn, test.token, got, test.want)
+		}
+	}
+}
+
+func FuzzAccessOfATokenNeverPanics(f *testing.F) {
+	f.Add("e30.eyJhY2Nlc3MiOltdfQ.c2ln")
+	f.Add("..")
+	f.Fuzz(func(_ *testing.T, token string) { grantedNothing(token, "s", "r") })
+}
+
+func TestTheMethodThatWorkedAtARealmIsRemembered(t *testing.T) {
+	t.Parallel()
+	s := session(func(*http.Request) (int, string) { return 200, `{"access_token":"t"}` }, credential.Credential{Username: "u", Password: "p"})
+	if err := s.Exchange(t.Context(), post(step)); err != nil {
+		t.Fatal(err)
+	}
+	if !s.Facts("another/repository").Posts[step.Realm] {
+		t.Error("POST is not remembered")
+	}
+}
+
+func TestARefusedRegistryTokenIsNotSentAgain(t *testing.T) {
+	t.Parallel()
+	s := session(nil, credential.Credential{RegistryToken: "rt"})
+	if !s.Facts(repo).Given {
+		t.Fatal("the registry token is not sent at all")
+	}
+	s.Refused(repo, "Bearer rt")
+	if s.Facts(repo).Given {
+		t.Error("the refused registry token is sent again")
+	}
+}
+
+func TestASessionsMemoryIsBounded(t *testing.T) {
+	t.Parallel()
+	s := session(func(*http.Request) (int, string) { return 200, `{"token":"t","expires_in":3600}` }, credential.Credential{})
+	for i := range 3 * maxTokens {
+		name := fmt.Sprintf("team/app%d", i)
+		exchange := get("https://a.example/t", "", "repository:"+name+":pull")
+		if err := s.Exchange(t.Context(), exchange); err != nil {
+			t.Fatal(err)
+		}
+		s.Accepted(name, send(exchange))
+	}
+	if len(s.tokens) > maxTokens || len(s.kept) > maxTokens+1 {
+		t.Errorf("%d tokens and %d repositories are kept", len(s.tokens), len(s.kept))
 	}
 }

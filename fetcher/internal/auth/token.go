@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/credential"
 )
@@ -59,16 +61,29 @@ func (e *TokenError) Refused() bool {
 // Unreachable reports whether the server gave no answer.
 func (e *TokenError) Unreachable() bool { return e.Status == 0 && !e.realm }
 
+// Verdict tells Next what an exchange came to. An answer without a token and
+// one that says "not this way" (400, 404, 405, 501, 5xx) are refusals of the
+// form: ACR, Artifactory, gcr.io, GitLab, Harbor and MSR each have their own.
+func (e *TokenError) Verdict() Verdict {
+	switch {
+	case e.realm:
+		return BadRealm
+	case e.Status == 0, e.Status == http.StatusTooManyRequests:
+		return Unanswered
+	}
+	return Refused
+}
+
 // token is a granted access token.
 type token struct {
 	value   string
-	expires time.Time // by our own monotonic clock
+	expires time.Time     // by our own monotonic clock
+	reserve time.Duration // how long before that it is renewed
 }
 
-// fresh reports whether t will still hold when a request that is sent now
-// arrives: a tenth of the lifetime is kept in reserve, five seconds at most.
-func (t token) fresh(now time.Time, lifetime time.Duration) bool {
-	return t.value != "" && now.Before(t.expires.Add(-min(lifetime/10, 5*time.Second)))
+// fresh reports whether t will still hold when a request that is sent now arrives.
+func (t token) fresh(now time.Time) bool {
+	return t.value != "" && now.Before(t.expires.Add(-t.reserve))
 }
 
 // realmURL resolves a realm against the registry's own URL and refuses what
@@ -95,47 +110,69 @@ func realmURL(realm string, registry *url.URL) (*url.URL, error) {
 // tokenRequest composes the request for a token. The realm's own query is
 // kept; service and scope are set in it (nvcr.io's realm carried a scope).
 func tokenRequest(ctx context.Context, u *url.URL, step Step, c credential.Credential) (*http.Request, error) {
+	if step.Post {
+		return oauth(ctx, u, step, c)
+	}
 	values := u.Query()
 	if step.Service != "" {
 		values.Set("service", step.Service)
 	}
 	values["scope"] = strings.Fields(step.Scope)
-	if c.IdentityToken != "" {
-		values.Set("grant_type", "refresh_token")
-		values.Set("refresh_token", c.IdentityToken)
-		values.Set("client_id", clientID)
-		values.Set("scope", step.Scope)
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), strings.NewReader(values.Encode()))
-		if err != nil {
-			return nil, err
-		}
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		return req, nil
-	}
 	asked := *u
 	asked.RawQuery = values.Encode()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, asked.String(), nil)
 	if err != nil {
 		return nil, err
 	}
-	if c.Username != "" || c.Password != "" {
+	switch {
+	case step.Anonymous:
+	case c.IdentityToken != "": // the way of ACR, whose user names nobody
+		req.SetBasicAuth(cmp.Or(c.Username, "00000000-0000-0000-0000-000000000000"), c.IdentityToken)
+	case c.Username != "" || c.Password != "":
 		req.SetBasicAuth(c.Username, c.Password)
 	}
+	return req, nil
+}
+
+// oauth is the form of the distribution project's OAuth2 specification. The
+// realm's own query stays where it is; what is secret goes into the body only.
+func oauth(ctx context.Context, u *url.URL, step Step, c credential.Credential) (*http.Request, error) {
+	form := url.Values{"client_id": {clientID}, "scope": {step.Scope}}
+	if step.Service != "" {
+		form.Set("service", step.Service)
+	}
+	if c.IdentityToken != "" {
+		form.Set("grant_type", "refresh_token")
+		form.Set("refresh_token", c.IdentityToken)
+	} else {
+		form.Set("grant_type", "password")
+		form.Set("username", c.Username)
+		form.Set("password", c.Password)
+	}
+	asked := *u
+	query := asked.Query()
+	query.Del("scope") // ours alone counts
+	asked.RawQuery = query.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, asked.String(), strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	return req, nil
 }
 
 // readToken reads the answer, leniently: token or access_token, expires_in as
 // number or text (distribution#1746), issued_at not at all: the lifetime counts
 // from now, when it was asked for, so that no clock but ours matters.
-func readToken(resp *http.Response, at string, now time.Time) (token, time.Duration, error) {
-	fail := func(message string) (token, time.Duration, error) {
-		return token{}, 0, &TokenError{
+func readToken(resp *http.Response, at string, now time.Time) (token, error) {
+	fail := func(message string) (token, error) {
+		return token{}, &TokenError{
 			URL: at, Status: resp.StatusCode, Message: message, RetryAfter: resp.Header.Get("Retry-After"),
 		}
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxTokenAnswer+1))
 	if err != nil {
-		return token{}, 0, &TokenError{URL: at, Err: err}
+		return token{}, &TokenError{URL: at, Err: err}
 	}
 	if resp.StatusCode != http.StatusOK {
 		return fail(Message(body))
@@ -158,21 +195,28 @@ func readToken(resp *http.Response, at string, now time.Time) (token, time.Durat
 	if value == "" || strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 		return fail("the answer holds no token")
 	}
-	life := lifetime(answer.ExpiresIn)
-	return token{value: value, expires: now.Add(life)}, life, nil
+	life := lifetime(answer.ExpiresIn, value)
+	return token{value: value, expires: now.Add(life), reserve: min(life/10, 5*time.Second)}, nil
 }
 
-func lifetime(raw json.RawMessage) time.Duration {
+// lifetime is expires_in or, where that is missing or odd, what a JWT says of
+// itself: not when it ends, for that would be by the server's clock, but how
+// long it lasts.
+func lifetime(raw json.RawMessage, token string) time.Duration {
 	seconds, err := strconv.ParseFloat(strings.Trim(string(raw), `"`), 64)
-	if err != nil || seconds <= 0 || seconds > float64(24*time.Hour/time.Second) {
+	if err != nil || seconds <= 0 {
+		seconds = claimsOf(token).lasts()
+	}
+	if seconds <= 0 || seconds > (24*time.Hour).Seconds() {
 		return defaultLifetime
 	}
 	return time.Duration(seconds * float64(time.Second))
 }
 
 // Message finds the words for people in an error body: the distribution-spec's
-// error list, the details, error or message of token servers, else nothing.
-// It is bounded; control characters are the caller's to escape.
+// error list, the details, error or message of token servers, the first line of
+// a plain text (Amazon ECR, IBM); of a page of HTML nothing. It is bounded;
+// control characters are the caller's to escape.
 func Message(body []byte) string {
 	var doc struct {
 		Errors []struct {
@@ -185,19 +229,33 @@ func Message(body []byte) string {
 		Error       string `json:"error"`
 	}
 	// One field of an unexpected type must not lose the others.
-	_ = json.Unmarshal(body, &doc)
+	if err := json.Unmarshal(body, &doc); err != nil && !json.Valid(body) {
+		return bounded(plain(body))
+	}
 	var words []string
 	for _, e := range doc.Errors {
 		words = append(words, strings.Trim(e.Code+": "+e.Message, ": "))
 	}
-	for _, s := range []string{doc.Details, doc.Message, doc.Description, doc.Error} {
-		if s != "" && len(words) == 0 {
-			words = append(words, s)
-		}
+	if len(words) == 0 {
+		words = append(words, cmp.Or(doc.Details, doc.Message, doc.Description, doc.Error))
 	}
-	text := strings.Join(words, ", ")
-	if len(text) > 500 {
-		text = strings.ToValidUTF8(text[:500], "") + "…"
+	return bounded(strings.Join(words, ", "))
+}
+
+// plain is the first line of a text that is no markup.
+func plain(body []byte) string {
+	text := strings.TrimSpace(string(body))
+	if strings.HasPrefix(text, "<") || strings.HasPrefix(text, "{") || !utf8.ValidString(text) {
+		return ""
+	}
+	line, _, _ := strings.Cut(text, "\n")
+	return strings.TrimSpace(line)
+}
+
+func bounded(text string) string {
+	const most = 500
+	if len(text) > most {
+		return strings.ToValidUTF8(text[:most], "") + "…"
 	}
 	return text
 }

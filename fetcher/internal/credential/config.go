@@ -17,7 +17,7 @@ const maxConfig = 1 << 20
 const maxWarnings = 20
 
 // ErrConfig is what errors.Is finds in every error about a docker config,
-// *EntryError included.
+// *EntryError and *HelperError included.
 var ErrConfig = errors.New("Failed to parse docker config") //nolint:staticcheck // ST1005: the original's wording
 
 // EntryError says that the entry of the registry asked for is broken. It
@@ -39,7 +39,7 @@ func (e *EntryError) Is(target error) bool { return target == ErrConfig }
 // use. A nil *Set is an empty one.
 type Set struct {
 	entries  []entry           // sorted by key
-	bare     map[string]bool   // hosts that have an empty entry
+	bare     map[string]string // the keys of empty entries, by host
 	store    string            // credsStore
 	helpers  map[string]string // credHelpers, by host
 	warnings []string          // about values that are no entries
@@ -67,9 +67,9 @@ var settings = map[string]bool{
 //
 // The original takes any document without "auths" for a .dockercfg and
 // refuses it at the first top-level value that is no object, so a config.json
-// with nothing but a credsStore fails there. Such a config is valid and holds
-// no credential, and one odd value must not void the rest: here the known
-// settings are skipped and the unknown ones ignored with a warning.
+// with nothing but a credsStore fails there. Such a config is valid, and one
+// odd value must not void the rest: here the known settings are skipped and
+// the unknown ones ignored with a warning.
 func Parse(config []byte) (*Set, error) {
 	if len(config) > maxConfig {
 		return nil, fmt.Errorf("%w: it has %d bytes, more than %d", ErrConfig, len(config), maxConfig)
@@ -81,7 +81,7 @@ func Parse(config []byte) (*Set, error) {
 	if top == nil { // the document is null
 		return nil, fmt.Errorf("%w: %w", ErrConfig, errNoObject)
 	}
-	s := &Set{bare: map[string]bool{}, helpers: map[string]string{}}
+	s := &Set{bare: map[string]string{}, helpers: map[string]string{}}
 	s.addHelpers(top)
 	auths, found := top["auths"]
 	if !found {
@@ -120,8 +120,10 @@ func (s *Set) add(key string, value json.RawMessage) {
 		problem = fault
 	}
 	if problem == "" && c.IsZero() {
-		// What docker leaves behind where a credential store holds the secret.
-		s.bare[at.host] = true
+		// What docker's login leaves behind where a helper holds the secret.
+		if _, taken := s.bare[at.host]; at.path == "" && (!taken || key == at.host) {
+			s.bare[at.host] = key
+		}
 		return
 	}
 	if problem != "" {
@@ -130,7 +132,7 @@ func (s *Set) add(key string, value json.RawMessage) {
 	s.entries = append(s.entries, entry{key: shown(key), location: at, credential: c, problem: problem})
 }
 
-// addHelpers notes which registries have their credential elsewhere.
+// addHelpers notes which helpers hold the credentials of which registries.
 func (s *Set) addHelpers(top map[string]json.RawMessage) {
 	if raw, found := top["credsStore"]; found && json.Unmarshal(raw, &s.store) != nil {
 		s.store = ""
@@ -143,7 +145,12 @@ func (s *Set) addHelpers(top map[string]json.RawMessage) {
 	}
 	for _, key := range slices.Sorted(maps.Keys(helpers)) {
 		at, problem := parseKey(key)
-		if _, taken := s.helpers[at.host]; problem == "" && !taken {
+		if problem == "" && at.path != "" {
+			problem = "a helper is for a whole registry"
+		}
+		if problem != "" {
+			s.warn("docker config: credHelpers: %q ignored: %s", shown(key), problem)
+		} else if _, taken := s.helpers[at.host]; !taken {
 			s.helpers[at.host] = helpers[key]
 		}
 	}

@@ -51,7 +51,7 @@ func TestParseReadsTheConfigsOfTheOriginalsTests(t *testing.T) {
 			if err != nil || !ok || got != want {
 				t.Errorf("got key %q, right credential: %v, ok %v, err %v", got.Key, got.Credential == want.Credential, ok, err)
 			}
-			if texts := Warnings(tt.registry, "library/busybox", s); texts != nil {
+			if texts := warnings(t, tt.registry, "library/busybox", s); texts != nil {
 				t.Errorf("warnings %q", texts)
 			}
 		})
@@ -115,7 +115,7 @@ func TestParseTakesAnEntryWithoutSecretForNone(t *testing.T) {
 		if m, ok, err := s.Lookup("ghcr.io", "o/r"); ok || err != nil || m != (Match{}) {
 			t.Errorf("%s: ok %v, err %v", entry, ok, err)
 		}
-		if texts := Warnings("ghcr.io", "o/r", s); texts != nil {
+		if texts := warnings(t, "ghcr.io", "o/r", s); texts != nil {
 			t.Errorf("%s: warnings %q", entry, texts)
 		}
 	}
@@ -159,11 +159,11 @@ func TestLookupFailsOnABrokenEntryOfTheRegistryAskedFor(t *testing.T) {
 			if _, ok, err := s.Lookup("quay.io", "o/r"); !ok || err != nil {
 				t.Errorf("another registry: ok %v, err %v", ok, err)
 			}
-			texts := Warnings("quay.io", "o/r", s)
+			texts := warnings(t, "quay.io", "o/r", s)
 			if diff := cmp.Diff([]string{`docker config: entry "https://ghcr.io" ignored: ` + tt.problem}, texts); diff != "" {
 				t.Error(diff)
 			}
-			if texts := Warnings("ghcr.io", "o/r", s); texts != nil {
+			if texts := warnings(t, "ghcr.io", "o/r", s); texts != nil {
 				t.Errorf("the error was told already: %q", texts)
 			}
 		})
@@ -220,7 +220,7 @@ func TestParseTakesAConfigWithoutInlineEntriesForEmpty(t *testing.T) {
 		`{}`,
 		`{"auths":{}}`,
 		`{"auths":null}`,
-		`{"credsStore":"desktop"}`,
+		`{"credsStore":""}`,
 		`{"credHelpers":{"ghcr.io":"x"},"HttpHeaders":{"X":"y"},"psFormat":"table","plugins":{"a":{"b":"c"}},
 		  "proxies":{"default":{"httpProxy":"http://p"}},"currentContext":"c","detachKeys":"ctrl-e","experimental":"enabled"}`,
 	} {
@@ -228,7 +228,7 @@ func TestParseTakesAConfigWithoutInlineEntriesForEmpty(t *testing.T) {
 		if _, ok, err := s.Lookup("docker.io", "library/busybox"); ok || err != nil {
 			t.Errorf("%s: ok %v, err %v", config, ok, err)
 		}
-		if texts := Warnings("docker.io", "library/busybox", s); texts != nil {
+		if texts := warnings(t, "docker.io", "library/busybox", s); texts != nil {
 			t.Errorf("%s: warnings %q", config, texts)
 		}
 	}
@@ -246,7 +246,7 @@ func TestParseOfADockercfgIgnoresWhatIsNoEntry(t *testing.T) {
 		`docker config: "future" at the top level is neither a registry's entry nor a known setting; ignored`,
 		`docker config: "number" at the top level is neither a registry's entry nor a known setting; ignored`,
 	}
-	if diff := cmp.Diff(want, Warnings("ghcr.io", "o/r", s)); diff != "" {
+	if diff := cmp.Diff(want, warnings(t, "ghcr.io", "o/r", s)); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -261,34 +261,6 @@ func TestLookupFailsOnARegistryOfADockercfgThatHasNoObject(t *testing.T) {
 	}
 }
 
-func TestWarningsNameTheCredentialHelperThatWouldHaveBeenAsked(t *testing.T) {
-	t.Parallel()
-	const config = `{"credHelpers":{"1.dkr.ecr.eu-west-1.amazonaws.com":"ecr-login","https://index.docker.io/v1/":"pass"},
-		"credsStore":"desktop","auths":{"ghcr.io":{},"quay.io":{"username":"u","password":"p"}}}`
-	const end = `; credential helpers are not run: put the credential itself into the config`
-	for _, tt := range []struct {
-		name, registry string
-		want           []string
-	}{
-		{"a helper for the registry", "1.dkr.ecr.eu-west-1.amazonaws.com", []string{`docker config: credHelpers names "ecr-login" for "1.dkr.ecr.eu-west-1.amazonaws.com"` + end}},
-		{"a helper under another name of docker hub", "docker.io", []string{`docker config: credHelpers names "pass" for "docker.io"` + end}},
-		{"an empty entry beside a store", "ghcr.io", []string{`docker config: the credential for "ghcr.io" is in credsStore "desktop"` + end}},
-		{"an inline entry", "quay.io", nil},
-		{"a registry that nothing names", "gcr.io", nil},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			if diff := cmp.Diff(tt.want, Warnings(tt.registry, "o/r", nil, parse(t, config))); diff != "" {
-				t.Error(diff)
-			}
-		})
-	}
-	inline := parse(t, `{"auths":{"ghcr.io":{"username":"u","password":"p"}}}`)
-	if texts := Warnings("ghcr.io", "o/r", parse(t, config), inline); texts != nil {
-		t.Errorf("another set serves: %q", texts)
-	}
-}
-
 func TestParseIgnoresCredentialHelpersOfTheWrongType(t *testing.T) {
 	t.Parallel()
 	want := []string{
@@ -296,8 +268,23 @@ func TestParseIgnoresCredentialHelpersOfTheWrongType(t *testing.T) {
 		"docker config: credHelpers is not an object of strings; ignored",
 	}
 	s := parse(t, `{"credsStore":{},"credHelpers":{"ghcr.io":5},"auths":{"ghcr.io":{}}}`)
-	if diff := cmp.Diff(want, Warnings("ghcr.io", "o/r", s)); diff != "" {
+	if diff := cmp.Diff(want, warnings(t, "ghcr.io", "o/r", s)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestParseIgnoresACredentialHelperThatIsForNoRegistry(t *testing.T) {
+	t.Parallel()
+	want := []string{
+		`docker config: credHelpers: "" ignored: the key is not a registry's host`,
+		`docker config: credHelpers: "ghcr.io/o" ignored: a helper is for a whole registry`,
+		`docker config: credHelpers: "[redacted]@quay.io" ignored: the key holds user information`,
+	}
+	s := parse(t, `{"credHelpers":{"":"found","https://u:hunter2@quay.io":"found","ghcr.io/o":"found"}}`)
+	for _, registry := range []string{"ghcr.io", "quay.io"} {
+		if diff := cmp.Diff(want, warnings(t, registry, "o/r", s)); diff != "" {
+			t.Error(diff)
+		}
 	}
 }
 
@@ -307,7 +294,7 @@ func TestWarningsAreBounded(t *testing.T) {
 	for i := range 30 {
 		entries = append(entries, fmt.Sprintf(`"h%02d.example.com":5`, i))
 	}
-	texts := Warnings("ghcr.io", "o/r", parse(t, `{"auths":{`+strings.Join(entries, ",")+`}}`))
+	texts := warnings(t, "ghcr.io", "o/r", parse(t, `{"auths":{`+strings.Join(entries, ",")+`}}`))
 	if len(texts) != 20 || texts[19] != "docker config: 11 more warnings" {
 		t.Errorf("%d texts: %q", len(texts), texts)
 	}

@@ -1,5 +1,6 @@
 // Package credential turns docker config or Mesos Secret bytes into the
-// credential for a registry.
+// credential for a registry, with the help of the credential helpers that the
+// operator's config names.
 //
 // Its parsers take bytes that a stranger may have written and that hold
 // secrets: they never panic, and no error, warning or printed value of this

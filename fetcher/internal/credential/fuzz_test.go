@@ -3,8 +3,11 @@ package credential
 import (
 	"encoding/json"
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 
+	"github.com/docker/docker-credential-helpers/credentials"
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
 )
 
@@ -23,15 +26,43 @@ func FuzzParse(f *testing.F) {
 		if (err == nil) != (s != nil) || err != nil && !errors.Is(err, ErrConfig) {
 			t.Fatalf("set %v, err %v", s, err)
 		}
-		m, ok, err := Lookup(registry, repository, s)
+		m, texts, err := Lookup(t.Context(), registry, repository, Source{Set: s})
+		ok := m != Match{}
 		if ok != !m.Credential.IsZero() || ok && err != nil || err != nil && !errors.Is(err, ErrConfig) {
 			t.Fatalf("ok %v, err %v", ok, err)
 		}
 		if ok && (hasControl(m.Credential.Username+m.Credential.Password+m.Credential.IdentityToken+m.Credential.RegistryToken) || len(m.Key) > 600) {
 			t.Fatalf("a credential that can't be sent, of %q", m.Key)
 		}
-		if texts := Warnings(registry, repository, s); len(texts) > maxWarnings {
+		if len(texts) > maxWarnings {
 			t.Fatalf("%d warnings", len(texts))
+		}
+	})
+}
+
+func FuzzHelperAnswer(f *testing.F) {
+	f.Add("u", "p")
+	f.Add("<token>", "t")
+	f.Add("<token>", "")
+	f.Add("", "")
+	f.Add("u:v", "p\n")
+	h := Helper{Name: "pass", Key: "ghcr.io"}
+	f.Fuzz(func(t *testing.T, username, secret string) {
+		m, ok, err := h.match(&credentials.Credentials{Username: username, Secret: secret})
+		c := m.Credential
+		if ok == c.IsZero() || ok && err != nil || err != nil && !errors.Is(err, ErrConfig) {
+			t.Fatalf("ok %v, err %v", ok, err)
+		}
+		if hasControl(c.Username+c.Password+c.IdentityToken) || strings.Contains(c.Username, ":") || c.Username == "<token>" {
+			t.Fatal("a credential that can't be sent")
+		}
+		const text = `docker config: the credential of "ghcr.io" is with docker-credential-pass, which gave a broken credential: `
+		const control = " holds a control character, such as the line break that echo adds without -n"
+		if err != nil && !slices.Contains([]string{
+			text + "the user name" + control, text + "the password" + control, text + "identitytoken" + control,
+			text + "the user name holds a colon",
+		}, err.Error()) {
+			t.Fatalf("another text: %v", err)
 		}
 	})
 }

@@ -133,6 +133,25 @@ func TestLookupPrefersTheMostSpecificKey(t *testing.T) {
 	}
 }
 
+// strangers are sources whose helpers are not run.
+func strangers(sets ...*Set) []Source {
+	var all []Source
+	for _, s := range sets {
+		all = append(all, Source{Set: s})
+	}
+	return all
+}
+
+// warnings are those of a lookup, nil where it fails.
+func warnings(t *testing.T, registry, repository string, sets ...*Set) []string {
+	t.Helper()
+	_, texts, err := Lookup(t.Context(), registry, repository, strangers(sets...)...)
+	if err != nil && texts != nil {
+		t.Errorf("an error and warnings: %v, %q", err, texts)
+	}
+	return texts
+}
+
 func TestLookupAsksTheSetsInOrder(t *testing.T) {
 	t.Parallel()
 	secret := parse(t, `{"auths":{"docker.io":{"username":"secret","password":"p"},"broken.example.com":5}}`)
@@ -143,26 +162,26 @@ func TestLookupAsksTheSetsInOrder(t *testing.T) {
 		{"the default serves what the secret has not", "quay.io", "default"},
 		{"neither", "ghcr.io", ""},
 	} {
-		m, ok, err := Lookup(tt.registry, "o/r", nil, secret, nil, def)
-		if err != nil || ok != (tt.username != "") || m.Credential.Username != tt.username {
-			t.Errorf("%s: ok %v, err %v", tt.name, ok, err)
+		m, _, err := Lookup(t.Context(), tt.registry, "o/r", strangers(nil, secret, nil, def)...)
+		if err != nil || (m == Match{}) != (tt.username == "") || m.Credential.Username != tt.username {
+			t.Errorf("%s: key %q, err %v", tt.name, m.Key, err)
 		}
 	}
-	_, ok, err := Lookup("broken.example.com", "o/r", secret, def)
-	if _, is := errors.AsType[*EntryError](err); ok || !is {
-		t.Errorf("a broken entry of the secret must not fall back to the default: ok %v, err %v", ok, err)
+	m, _, err := Lookup(t.Context(), "broken.example.com", "o/r", strangers(secret, def)...)
+	if _, is := errors.AsType[*EntryError](err); m != (Match{}) || !is {
+		t.Errorf("a broken entry of the secret must not fall back to the default: key %q, err %v", m.Key, err)
 	}
 	want := []string{`docker config: entry "broken.example.com" ignored: it is not an object`}
-	if diff := cmp.Diff(want, Warnings("docker.io", "o/r", secret, def)); diff != "" {
+	if diff := cmp.Diff(want, warnings(t, "docker.io", "o/r", secret, def)); diff != "" {
 		t.Error(diff)
 	}
 }
 
-func TestWarningsTellOfABrokenEntryThatAnEarlierSetStandsInFor(t *testing.T) {
+func TestLookupWarnsOfABrokenEntryThatAnEarlierSetStandsInFor(t *testing.T) {
 	t.Parallel()
 	def := parse(t, `{"auths":{"ghcr.io":5}}`)
 	want := []string{`docker config: entry "ghcr.io" ignored: it is not an object`}
-	if diff := cmp.Diff(want, Warnings("ghcr.io", "o/r", oneKey(t, "ghcr.io"), def)); diff != "" {
+	if diff := cmp.Diff(want, warnings(t, "ghcr.io", "o/r", oneKey(t, "ghcr.io"), def)); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -195,7 +214,7 @@ func TestABrokenKeyServesNothing(t *testing.T) {
 	} {
 		s := oneKey(t, tt.key)
 		want := []string{`docker config: entry "` + tt.shown + `" ignored: ` + tt.problem}
-		if diff := cmp.Diff(want, Warnings("ghcr.io", "ns/img", s)); diff != "" {
+		if diff := cmp.Diff(want, warnings(t, "ghcr.io", "ns/img", s)); diff != "" {
 			t.Errorf("%q: %s", tt.key, diff)
 		}
 		for _, registry := range []string{"ghcr.io", tt.key} {
@@ -221,7 +240,9 @@ func TestANilSetIsEmpty(t *testing.T) {
 	if _, ok, err := s.Lookup("ghcr.io", "o/r"); ok || err != nil {
 		t.Errorf("ok %v, err %v", ok, err)
 	}
-	if _, ok, err := Lookup("ghcr.io", "o/r"); ok || err != nil {
-		t.Errorf("ok %v, err %v", ok, err)
+	for _, sources := range [][]Source{nil, {{}}, {{Helpers: &Helpers{}}}} {
+		if m, texts, err := Lookup(t.Context(), "ghcr.io", "o/r", sources...); m != (Match{}) || texts != nil || err != nil {
+			t.Errorf("key %q, warnings %q, err %v", m.Key, texts, err)
+		}
 	}
 }

@@ -38,7 +38,7 @@ func TestNothingPrintsACredential(t *testing.T) {
 	if got := fmt.Sprintf("%v %d %+v", c, &c, s); got != "[redacted] [redacted] [redacted]" {
 		t.Error(got)
 	}
-	if got, err := json.Marshal(m); err != nil || string(got) != `{"Credential":"[redacted]","Key":"ghcr.io"}` {
+	if got, err := json.Marshal(m); err != nil || string(got) != `{"Credential":"[redacted]","Key":"ghcr.io","Helper":""}` {
 		t.Errorf("%s, %v", got, err)
 	}
 }
@@ -93,7 +93,7 @@ func checkConfig(t *testing.T, config []byte) {
 	for _, registry := range []string{"ghcr.io", "plain"} {
 		m, _, err := s.Lookup(registry, "o/r")
 		noCanary(t, fmt.Sprintf("%+v %#v %v %+v %#v", m, m, err, err, err))
-		noCanary(t, strings.Join(Warnings(registry, "o/r", s), "\n"))
+		noCanary(t, strings.Join(warnings(t, registry, "o/r", s), "\n"))
 	}
 }
 

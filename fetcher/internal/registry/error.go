@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -57,7 +58,7 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 // refusal turns an answer that is no success into an error, and closes it.
-func (r *Repository) refusal(resp *http.Response, past []auth.Outcome) *Error {
+func (r *Repository) refusal(resp *http.Response) *Error {
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	_ = resp.Body.Close()
 	e := &Error{
@@ -65,17 +66,37 @@ func (r *Repository) refusal(resp *http.Response, past []auth.Outcome) *Error {
 		Message:    auth.Message(body),
 		RetryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now()),
 	}
-	if len(past) > 0 {
-		e.Tried = auth.Tried(past)
-	}
 	e.Reason, e.Hint = r.meaning(resp)
 	return e
+}
+
+// explain adds what the challenges say of the refusal, where the body says
+// nothing, and what the refused token says of itself.
+func (e *Error) explain(challenges []auth.Challenge, why string) {
+	for _, c := range challenges {
+		if e.Message == "" {
+			e.Message = cmp.Or(c.Params["error_description"], c.Params["error"])
+		}
+	}
+	if why != "" {
+		e.Message = strings.TrimPrefix(e.Message+"; "+why, "; ")
+	}
+}
+
+// told is the refusal in the fewest words.
+func (e *Error) told() string {
+	if e.Status == 0 {
+		return e.Message
+	}
+	return strings.TrimSuffix(fmt.Sprintf("%d %s: %s", e.Status, http.StatusText(e.Status), e.Message), ": ")
 }
 
 // meaning maps a status to the reason and to what the user can do.
 func (r *Repository) meaning(resp *http.Response) (reason, hint string) {
 	status, path := resp.StatusCode, resp.Request.URL.Path
 	switch {
+	case status < 404 && !sameOrigin(resp.Request.URL, r.registry):
+		return "REGISTRY_UNREACHABLE", "the host that the registry redirects to refuses; try again later"
 	case status == http.StatusUnauthorized && r.credential.Key == "":
 		return "AUTH_REQUIRED", fmt.Sprintf("add a credential for %q to the docker config", r.host())
 	case status == http.StatusUnauthorized:
@@ -97,6 +118,9 @@ func (r *Repository) meaning(resp *http.Response) (reason, hint string) {
 }
 
 func (r *Repository) renew() string {
+	if helper := r.credential.Helper; helper != "" {
+		return fmt.Sprintf("renew the credential that %s keeps for %q", helper, r.credential.Key)
+	}
 	return fmt.Sprintf("renew the credential of key %q in the docker config", r.credential.Key)
 }
 
@@ -108,24 +132,14 @@ func (r *Repository) host() string {
 	return r.registry.Host
 }
 
-// gaveUp completes the last refusal with all that was tried.
-func (r *Repository) gaveUp(last error, past []auth.Outcome) error {
-	var e *Error
-	if !errors.As(last, &e) {
-		return fmt.Errorf("no step was left for %s: %w", r.registry.Host, last)
-	}
-	e.Tried = auth.Tried(past)
-	return e
-}
-
 // tokenRefusal turns a failed exchange into the error of the request for u
-// that needed the token.
-func (r *Repository) tokenRefusal(u *url.URL, err error) error {
+// that needed the token, and into the verdict for the ladder.
+func (r *Repository) tokenRefusal(u *url.URL, err error) (auth.Verdict, *Error) {
 	e := &Error{Method: http.MethodGet, URL: redact(u), Message: err.Error(), Err: err}
 	var token *auth.TokenError
 	if !errors.As(err, &token) {
 		e.Reason = "TOKEN_SERVER_REFUSED"
-		return e
+		return auth.Unanswered, e
 	}
 	e.RetryAfter = retryAfter(token.RetryAfter, time.Now())
 	switch {
@@ -142,7 +156,7 @@ func (r *Repository) tokenRefusal(u *url.URL, err error) error {
 	default:
 		e.Reason, e.Hint = "TOKEN_SERVER_REFUSED", "ask the registry's operator: its token server does not do what its challenge says"
 	}
-	return e
+	return token.Verdict(), e
 }
 
 // failure turns a transport's error into ours. That the caller's context ended
@@ -164,6 +178,8 @@ func transportMeaning(err error) (reason, hint string) {
 	switch {
 	case errors.Is(err, ErrInsecureRedirect):
 		return "INSECURE_REGISTRY_REFUSED", ""
+	case errors.Is(err, ErrInternalAddress):
+		return "INSECURE_REGISTRY_REFUSED", "a registry on the Internet has no business there; tell its operator"
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
 		return "TLS_FAILED", "the registry speaks plain http: say so with #http at the end of the URI"
 	case errors.As(err, &unknown):

@@ -1,7 +1,7 @@
 // Package registry speaks the distribution API, read side, to one repository
 // of one registry.
 //
-// Three loops, each in a function of its own: authorize (registry.go) climbs
+// Three loops, each in a function of its own: authorize (authorize.go) climbs
 // the ladder of package auth for one request; retry (retry.go) repeats what
 // failed for a passing reason; follow (redirect.go) goes after redirects.
 package registry
@@ -28,6 +28,7 @@ type Client struct {
 	mu       sync.Mutex
 	sessions map[sessionKey]*auth.Session
 	plain    map[string]bool // loopback registries: do they speak plain http?
+	inside   map[string]bool // hosts of registries: are they in a private network?
 }
 
 // sessionKey keeps tenants apart: one registry and one credential.
@@ -43,7 +44,7 @@ func New(transport http.RoundTripper, userAgent string) *Client {
 	}
 	return &Client{
 		transport: transport, userAgent: userAgent,
-		sessions: map[sessionKey]*auth.Session{}, plain: map[string]bool{},
+		sessions: map[sessionKey]*auth.Session{}, plain: map[string]bool{}, inside: map[string]bool{},
 	}
 }
 
@@ -54,11 +55,13 @@ type Repository struct {
 	name       string
 	session    *auth.Session
 	credential credential.Match
+	warn       func(string)
 }
 
-// Repository returns the repository that ref is in. It does no I/O, except
-// that it asks a loopback registry whose scheme nobody said which one it speaks.
-func (c *Client) Repository(ctx context.Context, ref scheme.Reference, m credential.Match) *Repository {
+// Repository returns the repository that ref is in; warn is told what the
+// operator should know though a request succeeds. It does no I/O, except that
+// it asks a loopback registry whose scheme nobody said which one it speaks.
+func (c *Client) Repository(ctx context.Context, ref scheme.Reference, m credential.Match, warn func(string)) *Repository {
 	u := &url.URL{Scheme: ref.RegistryScheme, Host: ref.Host()}
 	if u.Scheme == "" {
 		u.Scheme = "https"
@@ -67,7 +70,7 @@ func (c *Client) Repository(ctx context.Context, ref scheme.Reference, m credent
 		}
 	}
 	return &Repository{
-		client: c, registry: u, name: ref.Repository, credential: m,
+		client: c, registry: u, name: ref.Repository, credential: m, warn: warn,
 		session: c.session(u, m.Credential),
 	}
 }
@@ -83,7 +86,7 @@ func (c *Client) session(registry *url.URL, cred credential.Credential) *auth.Se
 	defer c.mu.Unlock()
 	s := c.sessions[key]
 	if s == nil {
-		s = auth.NewSession(c, registry, cred)
+		s = auth.NewSession(outgoing{c, registry}, registry, cred)
 		c.sessions[key] = s
 	}
 	return s
@@ -98,90 +101,9 @@ func (r *Repository) get(ctx context.Context, path string, header http.Header) (
 		return nil, err
 	}
 	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent {
-		return nil, r.refusal(resp, nil)
+		return nil, r.refusal(resp)
 	}
 	return resp, nil
-}
-
-// authorize is the one loop that answers a 401, for manifests, blobs, parts
-// and resumes alike.
-func (r *Repository) authorize(ctx context.Context, u *url.URL, header http.Header) (*http.Response, error) {
-	facts := r.session.Facts(r.name)
-	var past []auth.Outcome
-	var last error
-	for {
-		step := auth.Next(facts, past)
-		outcome := auth.Outcome{Step: step}
-		switch step.Action {
-		case auth.GiveUp:
-			return nil, r.gaveUp(last, past)
-		case auth.Exchange:
-			err := r.session.Exchange(ctx, step)
-			if ctx.Err() != nil {
-				return nil, ctx.Err()
-			}
-			outcome.Granted = err == nil
-			if err != nil {
-				last = r.tokenRefusal(u, err)
-			}
-		case auth.ProbeRoot:
-			outcome.Challenges = r.probe(ctx)
-		default:
-			resp, err := r.send(ctx, u, header, step)
-			if err != nil || resp.StatusCode != http.StatusUnauthorized {
-				return resp, err
-			}
-			outcome.Status = resp.StatusCode
-			outcome.Challenges = auth.ParseChallenges(resp.Header.Values("WWW-Authenticate"))
-			last = r.refusal(resp, nil)
-		}
-		past = append(past, outcome)
-	}
-}
-
-// send sends one request as step says, and tells the session what came of it.
-func (r *Repository) send(ctx context.Context, u *url.URL, header http.Header, step auth.Step) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-	req.Header = header.Clone()
-	authorization := r.session.Authorization(r.name, step)
-	if authorization != "" {
-		req.Header.Set("Authorization", authorization)
-	}
-	resp, err := r.client.Do(req)
-	switch {
-	case err != nil:
-		return nil, r.failure(ctx, u, err)
-	case resp.StatusCode == http.StatusUnauthorized:
-		r.session.Refused(authorization)
-	case resp.StatusCode < 300:
-		r.session.Accepted(r.name, step)
-	}
-	return resp, nil
-}
-
-// probe asks GET /v2/ for a challenge. What goes wrong there does not matter:
-// the endpoint's own answer is the one to report.
-func (r *Repository) probe(ctx context.Context) []auth.Challenge {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.registry.String()+"/v2/", nil)
-	if err != nil {
-		return nil
-	}
-	resp, err := r.client.Do(req)
-	if err != nil {
-		return nil
-	}
-	discard(resp)
-	return auth.ParseChallenges(resp.Header.Values("WWW-Authenticate"))
-}
-
-// Do sends req and returns the first answer that is not a redirect and not a
-// passing failure. It implements auth.Doer.
-func (c *Client) Do(req *http.Request) (*http.Response, error) {
-	req.Header.Set("User-Agent", c.userAgent)
-	return retry(req, c.follow)
 }
 
 // redact returns a URL as messages may show it: presigned queries and user

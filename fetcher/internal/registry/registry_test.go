@@ -45,7 +45,7 @@ func repository(t *testing.T, c *Client, r *fetchertest.Registry, m credential.M
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c.Repository(t.Context(), ref, m)
+	return c.Repository(t.Context(), ref, m, func(text string) { t.Errorf("unexpected warning: %s", text) })
 }
 
 // asked says in one line each what a registry and its token server were asked.
@@ -167,12 +167,18 @@ func TestARefusalSaysWhatWasTriedAndWhatToDo(t *testing.T) {
 			"401 Unauthorized", "tried no credentials, then username and password", `renew the credential of key "https://registry.example/v1/"`,
 		}},
 		"no credential, Bearer": {bearer, credential.Match{}, "AUTH_REQUIRED", []string{
-			"token server TOKEN: 401 Unauthorized", `asking for a token for "repository:team/app:pull"`, "add a credential",
+			"token server TOKEN: 401 Unauthorized", `to get a token by GET for "repository:team/app:pull"`, "add a credential",
 		}},
-		"wrong password, Bearer": {bearer, wrong, "AUTH_FAILED", []string{"token server TOKEN: 401 Unauthorized", "renew the credential"}},
+		"wrong password, Bearer": {bearer, wrong, "AUTH_FAILED", []string{
+			"token server TOKEN: 401 Unauthorized: incorrect username or password",
+			`tried no credentials, then to get a token by GET with the credential for "repository:team/app:pull", then to get a token by POST with the credential, then to get an anonymous token by GET; `,
+			"renew the credential",
+		}},
 		"a token that grants nothing": {
 			fetchertest.Auth{Scheme: fetchertest.Bearer, GrantsNothing: func(string, string) bool { return true }}, credential.Match{},
-			"AUTH_REQUIRED", []string{"401 Unauthorized", `then a token for "repository:team/app:pull"`},
+			"AUTH_REQUIRED", []string{
+				"401 Unauthorized", `the token server granted nothing for "repository:team/app:pull"`, `then a token for "repository:team/app:pull"`,
+			},
 		},
 	} {
 		t.Run(title, func(t *testing.T) {
@@ -374,7 +380,7 @@ func TestOnlyALoopbackRegistryMaySpeakPlainHTTPUnasked(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := client(t, r).Repository(t.Context(), ref, credential.Match{}).registry.Scheme; got != test.want {
+			if got := client(t, r).Repository(t.Context(), ref, credential.Match{}, nil).registry.Scheme; got != test.want {
 				t.Errorf("the scheme is %s, want %s", got, test.want)
 			}
 		})
@@ -383,7 +389,7 @@ func TestOnlyALoopbackRegistryMaySpeakPlainHTTPUnasked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := New(nil, "").Repository(t.Context(), ref, credential.Match{}).registry.Scheme; got != "https" {
+	if got := New(nil, "").Repository(t.Context(), ref, credential.Match{}, nil).registry.Scheme; got != "https" {
 		t.Errorf("the scheme is %s", got)
 	}
 }
@@ -406,6 +412,56 @@ func TestAManifestIsBounded(t *testing.T) {
 	r.PutManifest(name, "latest", "application/json", make([]byte, 4<<20+1))
 	_, err := open(t, r, credential.Match{}).Manifest(t.Context(), "latest")
 	if err == nil || !strings.Contains(err.Error(), "larger than 4 MiB") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestARefusedCredentialLeavesAPublicImageWithAWarning(t *testing.T) {
+	t.Parallel()
+	r := fetchertest.New(t, fetchertest.Config{Auth: fetchertest.Auth{Scheme: fetchertest.Bearer}}) // anybody gets in, but with nothing wrong in hand
+	image := r.PutImage(name, "latest", fetchertest.Image{Layers: [][]byte{[]byte("layer")}})
+	var warnings []string
+	repository := open(t, r, credential.Match{Credential: credential.Credential{Username: "u", Password: "c4n4ry"}, Key: "the key"})
+	repository.warn = func(text string) { warnings = append(warnings, text) }
+	if _, err := repository.Manifest(t.Context(), "latest"); err != nil {
+		t.Fatal(err)
+	}
+	if got := body(t, repository, image.LayerDigests[0], 0); got != "layer" {
+		t.Errorf("the blob is %q", got)
+	}
+	if diff := cmp.Diff([]string{"manifest", "token Basic", "token", "token", "manifest Bearer", "blob Bearer"}, asked(r)); diff != "" {
+		t.Errorf("requests (-want +got):\n%s", diff)
+	}
+	if len(warnings) != 1 || !strings.Contains(warnings[0], `"the key" was refused`) || !strings.Contains(warnings[0], "anonymously") ||
+		strings.Contains(warnings[0], "c4n4ry") {
+		t.Errorf("warnings: %q", warnings)
+	}
+}
+
+func TestAnAddressWhoseSignatureExpiredIsSignedAnew(t *testing.T) {
+	t.Parallel()
+	r := fetchertest.New(t, fetchertest.Config{Redirect: true})
+	d := r.PutBlob(name, []byte("blob"))
+	for _, status := range []int{400, 403} {
+		r.Reset()
+		r.Inject(fetchertest.Fault{Match: fetchertest.Match{Endpoint: fetchertest.CDN}, Status: status, Times: 1})
+		if got := body(t, open(t, r, login), d, 0); got != "blob" {
+			t.Errorf("got %q", got)
+		}
+		if diff := cmp.Diff([]string{"blob", "cdn", "blob", "cdn"}, asked(r)); diff != "" {
+			t.Errorf("%d: requests (-want +got):\n%s", status, diff)
+		}
+	}
+}
+
+func TestTheRefusalOfAContentHostIsNotThatOfTheRegistry(t *testing.T) {
+	t.Parallel()
+	r := fetchertest.New(t, fetchertest.Config{Redirect: true})
+	d := r.PutBlob(name, []byte("blob"))
+	r.Inject(fetchertest.Fault{Match: fetchertest.Match{Endpoint: fetchertest.CDN}, Status: 403})
+	_, err := open(t, r, login).Blob(digest.Digest(d)).Open(t.Context(), 0)
+	var e *Error
+	if !errors.As(err, &e) || e.Reason != "REGISTRY_UNREACHABLE" || strings.Contains(err.Error(), "credential") {
 		t.Errorf("got %v", err)
 	}
 }

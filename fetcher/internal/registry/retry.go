@@ -27,7 +27,7 @@ func retry(req *http.Request, send func(*http.Request) (*http.Response, error)) 
 	begin := time.Now()
 	for attempt := 1; ; attempt++ {
 		resp, err := send(req)
-		if !passing(resp, err) || req.Context().Err() != nil {
+		if !passing(req, resp, err) || req.Context().Err() != nil {
 			return resp, err
 		}
 		asked := time.Duration(0)
@@ -51,11 +51,15 @@ func retry(req *http.Request, send func(*http.Request) (*http.Response, error)) 
 }
 
 // passing reports whether the same request may fare better a little later.
-func passing(resp *http.Response, err error) bool {
+func passing(req *http.Request, resp *http.Response, err error) bool {
 	if err != nil {
 		return !permanent(err)
 	}
 	switch resp.StatusCode {
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
+		// A content host, to an address whose signature has expired: the
+		// registry will sign another.
+		return !sameOrigin(resp.Request.URL, req.URL)
 	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
 		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return true
@@ -71,7 +75,7 @@ func permanent(err error) bool {
 	var unknown x509.UnknownAuthorityError
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded) && !timeout(err),
-		errors.Is(err, ErrInsecureRedirect), errors.Is(err, http.ErrSchemeMismatch),
+		errors.Is(err, ErrInsecureRedirect), errors.Is(err, ErrInternalAddress), errors.Is(err, http.ErrSchemeMismatch),
 		errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &unknown):
 		return true
 	case errors.As(err, &dns):

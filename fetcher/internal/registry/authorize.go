@@ -1,0 +1,164 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/auth"
+)
+
+// attempt is one request on its way up the ladder.
+type attempt struct {
+	*Repository
+	url     *url.URL
+	header  http.Header
+	facts   auth.Facts
+	past    []auth.Outcome
+	refusal *Error // the most telling one so far
+}
+
+// authorize is the one loop that answers a 401 or 403, for manifests, blobs,
+// parts and resumes alike. Its answer is any other status.
+func (r *Repository) authorize(ctx context.Context, u *url.URL, header http.Header) (*http.Response, error) {
+	a := &attempt{Repository: r, url: u, header: header, facts: r.session.Facts(r.name)}
+	for {
+		var resp *http.Response
+		var err error
+		switch step := auth.Next(a.facts, a.past); step.Action {
+		case auth.GiveUp:
+			return nil, a.gaveUp()
+		case auth.Exchange:
+			err = a.exchange(ctx, step)
+		case auth.ProbeRoot:
+			err = a.probe(ctx, step)
+		default:
+			resp, err = a.send(ctx, step)
+		}
+		if resp != nil || err != nil {
+			return resp, err
+		}
+	}
+}
+
+// send sends the request as step says. A 401 or 403 goes into the past.
+func (a *attempt) send(ctx context.Context, step auth.Step) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.url.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header = a.header.Clone()
+	authorization := a.session.Authorization(a.name, step)
+	if authorization != "" {
+		req.Header.Set("Authorization", authorization)
+	}
+	resp, err := outgoing{a.client, a.registry}.Do(req)
+	if err != nil {
+		return nil, a.failure(ctx, a.url, err)
+	}
+	if !refusing(resp, a.registry, step) {
+		if resp.StatusCode < 300 {
+			a.accepted(step)
+		}
+		return resp, nil
+	}
+	challenges := auth.ParseChallenges(resp.Header.Values("WWW-Authenticate"))
+	e := a.Repository.refusal(resp)
+	e.explain(challenges, a.session.Refused(a.name, authorization))
+	a.refused(auth.Outcome{Step: step, Status: e.Status, Challenges: challenges}, e)
+	return nil, nil
+}
+
+// refusing reports whether an answer takes part in the ladder. That of another
+// host, where a redirect led, is none of the registry's. ECR Public answers 400,
+// without a challenge, to a token that expired (aws/containers-roadmap#2835).
+func refusing(resp *http.Response, registry *url.URL, step auth.Step) bool {
+	switch resp.StatusCode {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return sameOrigin(resp.Request.URL, registry)
+	case http.StatusBadRequest:
+		return sameOrigin(resp.Request.URL, registry) && step.Action == auth.SendKept
+	}
+	return false
+}
+
+// exchange asks for a token.
+func (a *attempt) exchange(ctx context.Context, step auth.Step) error {
+	err := a.session.Exchange(ctx, step)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	outcome := auth.Outcome{Step: step, Verdict: auth.Granted}
+	if err == nil {
+		a.past = append(a.past, outcome)
+		return nil
+	}
+	var e *Error
+	outcome.Verdict, e = a.tokenRefusal(a.url, err)
+	a.refused(outcome, e)
+	return nil
+}
+
+// probe asks GET /v2/ for a challenge. What goes wrong there does not matter:
+// the endpoint's own answer is the one to report.
+func (a *attempt) probe(ctx context.Context, step auth.Step) error {
+	outcome := auth.Outcome{Step: step}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.registry.String()+"/v2/", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := outgoing{a.client, a.registry}.Do(req)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err == nil {
+		discard(resp)
+		outcome.Status = resp.StatusCode
+		outcome.Challenges = auth.ParseChallenges(resp.Header.Values("WWW-Authenticate"))
+	}
+	a.past = append(a.past, outcome)
+	return nil
+}
+
+// refused notes an outcome. Of several refusals the one to report is the last
+// that a credential met, or that of a token server that can't be reached: what
+// was tried after that only confirms it.
+func (a *attempt) refused(outcome auth.Outcome, e *Error) {
+	told := auth.CredentialRefused(a.past) || slices.ContainsFunc(a.past, func(o auth.Outcome) bool {
+		return o.Step.Action == auth.Exchange && o.Verdict == auth.Unanswered
+	})
+	if a.refusal == nil || !told || outcome.Step.Credentialed(a.facts) {
+		a.refusal = e
+	}
+	a.past = append(a.past, outcome)
+}
+
+// accepted remembers what served, and warns where it was not the credential.
+func (a *attempt) accepted(step auth.Step) {
+	a.session.Accepted(a.name, step)
+	if auth.CredentialRefused(a.past) && !step.Credentialed(a.facts) {
+		a.warn(fmt.Sprintf("the credential of key %q was refused (%s); fetched from %s anonymously",
+			a.credential.Key, a.refusal.told(), a.registry.Host))
+	}
+}
+
+func (a *attempt) gaveUp() error {
+	a.refusal.Tried = auth.Tried(a.facts, a.past)
+	return a.refusal
+}
+
+// outgoing sends the requests that a registry leads to: its own, those to its
+// token servers and to where it redirects. It implements auth.Doer.
+type outgoing struct {
+	client   *Client
+	registry *url.URL
+}
+
+// Do sends req and returns the first answer that is not a redirect and not a
+// passing failure.
+func (o outgoing) Do(req *http.Request) (*http.Response, error) {
+	req.Header.Set("User-Agent", o.client.userAgent)
+	return retry(req, func(req *http.Request) (*http.Response, error) { return o.client.follow(req, o.registry) })
+}

@@ -1,0 +1,148 @@
+package plugin
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/hashicorp/go-hclog"
+	mesos "github.com/mesos/mesos-go/api/v1/lib"
+
+	"github.com/docker-fetcher/docker-fetcher/fetcher"
+	"github.com/docker-fetcher/docker-fetcher/fetcher/fetchertest"
+	"github.com/docker-fetcher/docker-fetcher/scheme"
+)
+
+// trace collects all that could show a secret.
+type trace struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (t *trace) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.text.Write(p)
+}
+
+func (t *trace) note(values ...any) {
+	for _, v := range values {
+		_, _ = fmt.Fprintf(t, "%v\n%+v\n%#v\n", v, v, v)
+	}
+}
+
+// A credential with a mark goes through success and every kind of refusal, in
+// every form; then logs at the finest level, errors, events, results, files, and
+// the plugin's arguments and environment are searched for it.
+func TestACredentialShowsNowhere(t *testing.T) {
+	t.Parallel()
+	var seen trace
+	dir := filepath.Join(scratch, "canary")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c := launch(t, Config{
+		Path: built(t), Args: []string{"serve", "--log-level", "trace"}, Dir: dir,
+		Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: &seen}),
+	})
+	info, err := c.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const right = canary + "-right"
+	bearer := fetchertest.Auth{Scheme: fetchertest.Bearer, Username: "u", Password: right}
+	for title, test := range map[string]struct {
+		config   fetchertest.Config
+		password string
+		fault    fetchertest.Fault
+	}{
+		"granted by a token":     {config: fetchertest.Config{Auth: bearer}, password: right},
+		"granted after redirect": {config: fetchertest.Config{Auth: bearer, Redirect: true}, password: right},
+		"granted by Basic":       {config: fetchertest.Config{Auth: fetchertest.Auth{Scheme: fetchertest.Basic, Username: "u", Password: right}}, password: right},
+		"refused by a token":     {config: fetchertest.Config{Auth: bearer}, password: canary},
+		"refused by Basic":       {config: fetchertest.Config{Auth: fetchertest.Auth{Scheme: fetchertest.Basic, Username: "u", Password: right}}, password: canary},
+		"refused, then public":   {config: fetchertest.Config{Auth: fetchertest.Auth{Scheme: fetchertest.Bearer}}, password: canary},
+		"a token server that echoes": {
+			config: fetchertest.Config{Auth: bearer}, password: canary,
+			fault: fetchertest.Fault{Match: fetchertest.Match{Endpoint: fetchertest.Token}, Status: 200, Body: []byte("<html>")},
+		},
+		"a broken blob": {
+			config: fetchertest.Config{Auth: bearer}, password: right,
+			fault: fetchertest.Fault{Match: fetchertest.Match{Endpoint: fetchertest.Blob}, Corrupt: true},
+		},
+	} {
+		r := fetchertest.New(t, test.config)
+		r.PutImage(name, "latest", fetchertest.Image{Layers: layers(1)})
+		if test.fault.Match != (fetchertest.Match{}) {
+			r.Inject(test.fault)
+		}
+		config := login(r.Host(), "u", test.password)
+		secret := mesos.Secret{Type: mesos.Secret_VALUE, Value: &mesos.Secret_Value{Data: config}}
+		binary, err := secret.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, form := range []fetcher.DockerConfig{{JSON: config}, {MesosSecret: binary}, {JSON: config[:len(config)-1]}, {MesosSecret: binary[1:]}} {
+			request := fetcher.Request{
+				URI: uri(t, scheme.Image, r, "latest"), Directory: filepath.Join(dir, title), Config: form,
+				Observe: func(e fetcher.Event) { seen.note(e) },
+			}
+			result, err := c.Fetch(t.Context(), request)
+			seen.note(title, request, result, err)
+			resolution, err := c.Resolve(t.Context(), fetcher.ResolveRequest{URI: request.URI, Config: form})
+			seen.note(resolution, err)
+		}
+	}
+	for _, file := range []string{"cmdline", "environ"} {
+		data, err := os.ReadFile(filepath.Join("/proc", fmt.Sprint(info.PID), file))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // another system has no /proc
+			t.Fatal(err)
+		}
+		_, _ = seen.Write(data)
+	}
+	for name, data := range filesBelow(t, dir) {
+		_, _ = seen.Write([]byte(name + "\n" + data))
+	}
+	seen.mu.Lock()
+	defer seen.mu.Unlock()
+	text := seen.text.String()
+	for _, wanted := range []string{"renew the credential", "anonymously", "wrong digest", "sha256:"} {
+		if !strings.Contains(text, wanted) {
+			t.Errorf("the search missed its ground: there is no %q", wanted)
+		}
+	}
+	for _, form := range []string{
+		canary, base64.StdEncoding.EncodeToString([]byte("u:" + right)), base64.StdEncoding.EncodeToString([]byte("u:" + canary)),
+		hex.EncodeToString([]byte(canary)), strings.Trim(fmt.Sprint([]byte(canary)), "[]"),
+	} {
+		if i := strings.Index(text, form); i >= 0 {
+			t.Errorf("the credential shows, as %q:\n%s", form, text[max(0, i-300):min(len(text), i+100)])
+		}
+	}
+}
+
+// filesBelow is files for a tree with sockets and directories in it.
+func filesBelow(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		found[path] = string(data)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
