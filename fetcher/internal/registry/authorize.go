@@ -2,10 +2,13 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/auth"
 )
@@ -20,10 +23,29 @@ type attempt struct {
 	refusal *Error // the most telling one so far
 }
 
-// authorize is the one loop that answers a 401 or 403, for manifests, blobs,
-// parts and resumes alike. Its answer is any other status.
+// authorize sends the request with the authorization that the registry asks
+// for. Its answer is any status but 401 and 403, and comes within answerBudget;
+// the time for the body is the reader's to bound.
 func (r *Repository) authorize(ctx context.Context, u *url.URL, header http.Header) (*http.Response, error) {
+	limited, cancel := context.WithCancelCause(ctx)
+	late := time.AfterFunc(answerBudget, func() { cancel(errLate) })
+	defer late.Stop()
 	a := &attempt{Repository: r, url: u, header: header, facts: r.session.Facts(r.name)}
+	resp, err := a.climb(limited)
+	if err != nil {
+		if ctx.Err() == nil && errors.Is(context.Cause(limited), errLate) {
+			err = r.failure(ctx, u, errLate)
+		}
+		cancel(nil)
+		return nil, err
+	}
+	resp.Body = &ending{resp.Body, func() { cancel(nil) }}
+	return resp, nil
+}
+
+// climb is the one loop that answers a 401 or 403, for manifests, blobs, parts
+// and resumes alike.
+func (a *attempt) climb(ctx context.Context) (*http.Response, error) {
 	for {
 		var resp *http.Response
 		var err error
@@ -157,8 +179,17 @@ type outgoing struct {
 }
 
 // Do sends req and returns the first answer that is not a redirect and not a
-// passing failure.
+// passing failure. Its body is small and must not trickle; that of a blob is
+// the transfer's to watch.
 func (o outgoing) Do(req *http.Request) (*http.Response, error) {
 	req.Header.Set("User-Agent", o.client.userAgent)
-	return retry(req, func(req *http.Request) (*http.Response, error) { return o.client.follow(req, o.registry) })
+	resp, err := retry(req, func(req *http.Request) (*http.Response, error) { return o.client.follow(req, o.registry) })
+	if err == nil && !isBlob(req, resp) {
+		resp.Body = hurry(resp.Body)
+	}
+	return resp, err
+}
+
+func isBlob(req *http.Request, resp *http.Response) bool {
+	return resp.StatusCode < 300 && strings.Contains(req.URL.Path, "/blobs/")
 }

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -36,7 +37,8 @@ func (r *Repository) Manifest(ctx context.Context, identifier string) (Manifest,
 		case err == nil:
 			return Manifest{ContentType: resp.Header.Get("Content-Type"), Body: body}, nil
 		}
-		if last = r.failure(ctx, resp.Request.URL, err); ctx.Err() != nil {
+		last = r.failure(ctx, resp.Request.URL, err)
+		if ctx.Err() != nil || errors.Is(err, errTrickle) {
 			break
 		}
 	}

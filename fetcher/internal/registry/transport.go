@@ -17,7 +17,7 @@ const (
 	handshakeTimeout = 10 * time.Second
 	// headerTimeout bounds the wait for an answer's first byte, so that a
 	// registry which accepts connections but never answers is reported in time.
-	headerTimeout  = 20 * time.Second
+	headerTimeout  = 15 * time.Second
 	maxHeaderBytes = 256 << 10
 	// idlePerHost keeps the connections of a parallel fetch for the next one.
 	idlePerHost = 64

@@ -1,0 +1,74 @@
+package registry
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// answerBudget is the longest wait for the answer to one request, with all
+	// that its authorization, retries and redirects need.
+	answerBudget = 18 * time.Second
+	// A small body has bodyGrace, and more for every byte that came: with the
+	// answerBudget, a registry that fails slowly is reported within 30 s.
+	bodyGrace   = 10 * time.Second
+	leastPerSec = 16 << 10
+)
+
+// errLate is the end of the answerBudget.
+var errLate = fmt.Errorf("no answer within %v", answerBudget)
+
+// errTrickle is a small body that comes too slowly.
+var errTrickle = errors.New("the answer trickles in too slowly")
+
+// hurried closes a body whose bytes don't keep up.
+type hurried struct {
+	io.ReadCloser
+	begin time.Time
+	watch *time.Timer
+	late  atomic.Bool
+	n     int64
+}
+
+func hurry(body io.ReadCloser) io.ReadCloser {
+	h := &hurried{ReadCloser: body, begin: time.Now()}
+	h.watch = time.AfterFunc(bodyGrace, func() {
+		h.late.Store(true)
+		_ = body.Close()
+	})
+	return h
+}
+
+// Read reads, and earns time with what it brings.
+func (h *hurried) Read(p []byte) (int, error) {
+	n, err := h.ReadCloser.Read(p)
+	if h.late.Load() {
+		return n, errTrickle
+	}
+	if n > 0 {
+		h.n += int64(n)
+		earned := time.Duration(h.n) * time.Second / leastPerSec
+		h.watch.Reset(time.Until(h.begin.Add(bodyGrace + earned)))
+	}
+	return n, err
+}
+
+// Close ends the watch as well.
+func (h *hurried) Close() error {
+	h.watch.Stop()
+	return h.ReadCloser.Close()
+}
+
+// ending is a body that ends something else with it.
+type ending struct {
+	io.ReadCloser
+	end func()
+}
+
+func (e *ending) Close() error {
+	defer e.end()
+	return e.ReadCloser.Close()
+}
