@@ -3,7 +3,6 @@ package fetchertest
 import (
 	"context"
 	"crypto/tls"
-	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,7 +16,7 @@ func (n *Internet) start(tb testing.TB) {
 	remember := func(ctx context.Context, conn net.Conn) context.Context {
 		return context.WithValue(ctx, connKey{}, conn)
 	}
-	errorLog := log.New(tb.Output(), "fetchertest: ", 0)
+	errorLog := n.life.log(tb)
 	n.beyond = &http.Server{
 		Handler: n.living(n.arrive), ErrorLog: errorLog, ConnContext: remember, ReadHeaderTimeout: time.Minute,
 	}

@@ -2,6 +2,7 @@ package fetchertest
 
 import (
 	"context"
+	"io"
 	"log"
 	"net"
 	"net/http"
@@ -19,7 +20,7 @@ func (r *Registry) start(tb testing.TB, locate func(path string) target) string 
 		defer r.life.end()
 		r.serve(w, req, locate(req.URL.Path))
 	}))
-	s.Config.ErrorLog = log.New(tb.Output(), "fetchertest: ", 0)
+	s.Config.ErrorLog = r.life.log(tb)
 	s.Config.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
 		return context.WithValue(ctx, connKey{}, conn)
 	}
@@ -91,6 +92,26 @@ func (l *life) finish() {
 	defer l.mu.Unlock()
 	l.finished = true
 	close(l.done)
+}
+
+// log is for a server's errors while the test runs. What its connections say
+// when they are cut at the end, or after it, is noise.
+func (l *life) log(tb testing.TB) *log.Logger {
+	return log.New(errorLog{l, tb.Output()}, "fetchertest: ", 0)
+}
+
+type errorLog struct {
+	life *life
+	w    io.Writer
+}
+
+func (e errorLog) Write(p []byte) (int, error) {
+	e.life.mu.Lock()
+	defer e.life.mu.Unlock()
+	if e.life.finished {
+		return len(p), nil
+	}
+	return e.w.Write(p)
 }
 
 // connKey finds the connection in a request's context.
