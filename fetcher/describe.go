@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -36,7 +37,7 @@ func describe(err error, phase Phase, req *Request) error {
 	e := &Error{Phase: phase, Text: printable(err.Error()), Metadata: metadata(req), cause: err}
 	var own *Error
 	if errors.As(err, &own) {
-		e.Reason = own.Reason
+		e.Reason, e.cause = own.Reason, own.cause
 		return e
 	}
 	e.Reason = reason(err)
@@ -51,6 +52,17 @@ func describe(err error, phase Phase, req *Request) error {
 		}
 	}
 	return e
+}
+
+// recovered turns a panic in a goroutine of a fetch, which no caller could
+// recover, into that fetch's error. The stack is its cause, for the log.
+func recovered(err *error) {
+	if p := recover(); p != nil {
+		*err = &Error{
+			Reason: Panicked, Text: "internal error; please report it with the log",
+			cause: fmt.Errorf("panic: %v\n%s", p, debug.Stack()),
+		}
+	}
 }
 
 // hints say what to do where the failing part can't know.

@@ -107,9 +107,15 @@ func (j *job) store(image image) ([]File, error) {
 	if err := j.dir.WriteFile(name, image.raw, digest.FromBytes(image.raw)); err != nil {
 		return nil, err
 	}
-	if image.index != nil {
+	switch {
+	case image.index != nil:
 		files = append(files, File{Path: indexName, Descriptor: *image.index})
 		if err := j.dir.WriteFile(indexName, image.indexRaw, digest.FromBytes(image.indexRaw)); err != nil {
+			return nil, err
+		}
+	case j.output == "":
+		// An index of an earlier fetch is not that of this manifest.
+		if err := j.dir.Remove(indexName); err != nil {
 			return nil, err
 		}
 	}
@@ -134,6 +140,7 @@ func (j *job) transfer(ctx context.Context, blobs []Descriptor) ([]File, error) 
 			break
 		}
 		group.Go(func() (err error) {
+			defer recovered(&err)
 			files[i], err = j.blob(ctx, blob)
 			return err
 		})

@@ -41,8 +41,10 @@ type Config struct {
 	// StallTimeout is how long a transfer may stand still. 0: DefaultStallTimeout.
 	StallTimeout time.Duration
 	// Transport sends the requests to registries and token servers. It must
-	// neither follow redirects nor decompress. Nil: HTTP/1.1 with the proxies
-	// of the environment and the system's roots.
+	// neither follow redirects nor decompress. Of an *http.Transport a clone is
+	// made that refuses to connect to internal addresses, for where a public
+	// registry leads to; any other must see to that itself. Nil: HTTP/1.1 with
+	// the proxies of the environment and the system's roots.
 	Transport http.RoundTripper
 	// UserAgent is sent with each request. Empty: "docker-fetcher".
 	UserAgent string

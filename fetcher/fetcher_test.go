@@ -298,6 +298,35 @@ func TestProgressCountsEachByteOnce(t *testing.T) {
 	}
 }
 
+// defective panics where a blob is asked for.
+type defective struct{ http.RoundTripper }
+
+func (d defective) RoundTrip(req *http.Request) (*http.Response, error) {
+	if strings.Contains(req.URL.Path, "/blobs/") {
+		panic("defect")
+	}
+	return d.RoundTripper.RoundTrip(req)
+}
+
+func TestAPanicInATransferFailsThatFetchOnly(t *testing.T) {
+	t.Parallel()
+	r := fetchertest.New(t, fetchertest.Config{})
+	r.PutImage("team/app", "latest", fetchertest.Image{})
+	f, err := New(Config{Transport: defective{&http.Transport{}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref, err := scheme.NewImage("team/app", "latest", "127.0.0.1", "http", port(t, r))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.Fetch(t.Context(), Request{URI: ref.URI(), Directory: t.TempDir()})
+	var e *Error
+	if !errors.As(err, &e) || e.Reason != Panicked || strings.Contains(err.Error(), "defect") || !strings.Contains(e.Unwrap().Error(), "defect") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // counting counts the blobs that are in transfer, from request to Close.
 type counting struct {
 	http.RoundTripper

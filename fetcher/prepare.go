@@ -35,12 +35,17 @@ func (f *Fetcher) prepare(ctx context.Context, req Request, watch *watch) (*job,
 	return j, nil
 }
 
+// maxRequestID keeps an error's metadata within the header limits of gRPC.
+const maxRequestID = 128
+
 // options takes the request's options, or the fetcher's where it names none.
 func (j *job) options(c Config, req Request) error {
 	j.parallel, j.stall, j.platform = c.MaxConcurrentBlobs, c.StallTimeout, *c.Platform
 	switch {
 	case req.MaxParallel < 0, req.StallTimeout < 0, req.ProgressInterval < 0:
 		return invalid(OptionInvalid, "parallelism, stall timeout and progress interval must not be negative")
+	case len(req.RequestID) > maxRequestID:
+		return invalid(OptionInvalid, fmt.Sprintf("the request ID is longer than %d bytes", maxRequestID))
 	case req.OutputFileName != "" && j.ref.Kind == scheme.Image:
 		return invalid(OutputNameInvalid, "an output file name is for single files (docker-manifest, docker-blob), not for a whole image")
 	case req.OutputFileName == indexName && j.ref.Kind == scheme.Manifest:

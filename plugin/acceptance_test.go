@@ -175,6 +175,22 @@ func TestAnIndexLeavesThePlatformsManifestAndItself(t *testing.T) {
 	})
 }
 
+func TestAnIndexOfAnEarlierFetchIsNotLeftBesideAnotherManifest(t *testing.T) {
+	each(t, func(t *testing.T, f Fetcher) {
+		r := fetchertest.New(t, fetchertest.Config{})
+		r.PutIndex(name, "index", true, fetchertest.PlatformImage{Platform: fetchertest.Platform{OS: "linux", Architecture: "amd64"}})
+		pushed := r.PutImage(name, "plain", fetchertest.Image{})
+		dir := t.TempDir()
+		for _, tag := range []string{"index", "plain"} {
+			_, err := f.Fetch(t.Context(), fetcher.Request{URI: uri(t, scheme.Manifest, r, tag), Directory: dir, Platform: &linuxAMD64})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		leaves(t, dir, map[string]string{"manifest": string(pushed.Manifest)})
+	})
+}
+
 func TestAManifestURILeavesTheManifestOnly(t *testing.T) {
 	each(t, func(t *testing.T, f Fetcher) {
 		r := fetchertest.New(t, fetchertest.Config{})

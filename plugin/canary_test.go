@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,6 +40,20 @@ func (t *trace) note(values ...any) {
 	}
 }
 
+// echo repeats the credential in every place that a peer's words come from.
+func echo(endpoint fetchertest.Endpoint, status int, password string) fetchertest.Fault {
+	pair := base64.StdEncoding.EncodeToString([]byte("u:" + password))
+	words := "login u/" + password + " Basic " + pair
+	return fetchertest.Fault{
+		Match: fetchertest.Match{Endpoint: endpoint}, Status: status,
+		Body: fmt.Appendf(nil, `{"errors":[{"code":"DENIED","message":%q}],"details":%q}`, words, words),
+		Header: http.Header{
+			"Www-Authenticate": {fmt.Sprintf(`Bearer realm="/token",error="invalid_token",error_description=%q`, words)},
+			"Location":         {"ftp://u:" + password + "@registry.example/"},
+		},
+	}
+}
+
 // A credential with a mark goes through success and every kind of refusal, in
 // every form; then logs at the finest level, errors, events, results, files, and
 // the plugin's arguments and environment are searched for it.
@@ -64,16 +79,16 @@ func TestACredentialShowsNowhere(t *testing.T) {
 		password string
 		fault    fetchertest.Fault
 	}{
-		"granted by a token":     {config: fetchertest.Config{Auth: bearer}, password: right},
-		"granted after redirect": {config: fetchertest.Config{Auth: bearer, Redirect: true}, password: right},
-		"granted by Basic":       {config: fetchertest.Config{Auth: fetchertest.Auth{Scheme: fetchertest.Basic, Username: "u", Password: right}}, password: right},
-		"refused by a token":     {config: fetchertest.Config{Auth: bearer}, password: canary},
-		"refused by Basic":       {config: fetchertest.Config{Auth: fetchertest.Auth{Scheme: fetchertest.Basic, Username: "u", Password: right}}, password: canary},
-		"refused, then public":   {config: fetchertest.Config{Auth: fetchertest.Auth{Scheme: fetchertest.Bearer}}, password: canary},
-		"a token server that echoes": {
-			config: fetchertest.Config{Auth: bearer}, password: canary,
-			fault: fetchertest.Fault{Match: fetchertest.Match{Endpoint: fetchertest.Token}, Status: 200, Body: []byte("<html>")},
-		},
+		"granted by a token":           {config: fetchertest.Config{Auth: bearer}, password: right},
+		"granted after redirect":       {config: fetchertest.Config{Auth: bearer, Redirect: true}, password: right},
+		"granted by Basic":             {config: fetchertest.Config{Auth: fetchertest.Auth{Scheme: fetchertest.Basic, Username: "u", Password: right}}, password: right},
+		"refused by a token":           {config: fetchertest.Config{Auth: bearer}, password: canary},
+		"refused by Basic":             {config: fetchertest.Config{Auth: fetchertest.Auth{Scheme: fetchertest.Basic, Username: "u", Password: right}}, password: canary},
+		"refused, then public":         {config: fetchertest.Config{Auth: fetchertest.Auth{Scheme: fetchertest.Bearer}}, password: canary},
+		"a token server that echoes":   {config: fetchertest.Config{Auth: bearer}, password: canary, fault: echo(fetchertest.Token, 401, canary)},
+		"a registry that echoes":       {config: fetchertest.Config{Auth: bearer}, password: right, fault: echo(fetchertest.Manifest, 403, right)},
+		"a content host that echoes":   {config: fetchertest.Config{Auth: bearer, Redirect: true}, password: right, fault: echo(fetchertest.CDN, 404, right)},
+		"a registry that leads astray": {config: fetchertest.Config{Auth: bearer}, password: right, fault: echo(fetchertest.Blob, 307, right)},
 		"a broken blob": {
 			config: fetchertest.Config{Auth: bearer}, password: right,
 			fault: fetchertest.Fault{Match: fetchertest.Match{Endpoint: fetchertest.Blob}, Corrupt: true},
@@ -114,7 +129,7 @@ func TestACredentialShowsNowhere(t *testing.T) {
 	seen.mu.Lock()
 	defer seen.mu.Unlock()
 	text := seen.text.String()
-	for _, wanted := range []string{"renew the credential", "anonymously", "wrong digest", "sha256:"} {
+	for _, wanted := range []string{"renew the credential", "anonymously", "wrong digest", "sha256:", "login u/[redacted]"} {
 		if !strings.Contains(text, wanted) {
 			t.Errorf("the search missed its ground: there is no %q", wanted)
 		}

@@ -52,6 +52,7 @@ type Client struct {
 	process *goplugin.Client
 	service pb.FetcherServiceClient
 	dir     string
+	kill    context.CancelFunc // ends the process at once
 }
 
 // Open launches the plugin and returns when it is ready for calls. Cancelling
@@ -61,23 +62,30 @@ func Open(ctx context.Context, config Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	launch, err := config.launch(dir)
+	// The process outlives ctx: it has a context of its own.
+	life, kill := context.WithCancel(context.Background())
+	launch, err := config.launch(life, dir)
 	if err != nil {
+		kill()
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	words := &lastWords{}
 	launch.Stderr = words
-	c := &Client{process: goplugin.NewClient(launch), dir: dir}
-	ready := make(chan error, 1)
-	go func() { ready <- c.dispense() }()
+	c := &Client{process: goplugin.NewClient(launch), dir: dir, kill: kill}
+	ready := make(chan struct{})
+	go func() {
+		defer close(ready)
+		err = c.dispense()
+	}()
 	select {
-	case err = <-ready:
+	case <-ready:
 		if err != nil {
 			err = words.reason(err)
 		}
 	case <-ctx.Done():
-		c.process.Kill()
-		err = errors.Join(ctx.Err(), <-ready)
+		kill() // go-plugin's own Kill waits for the launch to time out
+		<-ready
+		err = ctx.Err()
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("plugin %s: %w", config.Path, err), c.Close())
@@ -112,8 +120,8 @@ func socketDir(parent string) (string, error) {
 }
 
 // launch returns go-plugin's view of the config.
-func (config Config) launch(dir string) (*goplugin.ClientConfig, error) {
-	cmd := exec.Command(config.Path, config.Args...) //nolint:noctx // the plugin outlives the context of Open
+func (config Config) launch(life context.Context, dir string) (*goplugin.ClientConfig, error) {
+	cmd := exec.CommandContext(life, config.Path, config.Args...)
 	cmd.Env = slices.Clone(config.Env)
 	if config.Env == nil {
 		cmd.Env = safeEnvironment(os.Environ())
@@ -244,5 +252,6 @@ func (c *Client) Resolve(ctx context.Context, r fetcher.ResolveRequest) (fetcher
 // Close ends the plugin and removes its socket. Calls in flight end with ErrPluginGone.
 func (c *Client) Close() error {
 	c.process.Kill()
+	c.kill()
 	return os.RemoveAll(c.dir)
 }

@@ -7,9 +7,11 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -133,6 +135,36 @@ func TestOpenSaysWhyAndLeavesNothing(t *testing.T) {
 				t.Errorf("left behind: %v", left)
 			}
 		})
+	}
+}
+
+func TestAnOpenThatIsCancelledReturnsAtOnce(t *testing.T) {
+	t.Parallel()
+	started := filepath.Join(scratch, "started")
+	script := filepath.Join(scratch, "silent")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\ntouch "+started+"\nexec sleep 60\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	returned := make(chan error, 1)
+	go func() {
+		_, err := Open(ctx, Config{Path: script, Dir: scratch})
+		returned <- err
+	}()
+	for { // until the process, which will say nothing, runs
+		if _, err := os.Stat(started); err == nil {
+			break
+		}
+		runtime.Gosched()
+	}
+	cancel()
+	select {
+	case err := <-returned:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	case <-time.After(startTimeout / 2):
+		t.Error("it waits for the launch to time out")
 	}
 }
 

@@ -24,8 +24,9 @@ var ErrPluginGone = errors.New("the plugin process is gone")
 const (
 	errorDomain = "docker-fetcher"
 	phaseKey    = "phase"
-	// maxStatusText keeps a status within the header limits of any gRPC host.
-	maxStatusText = 4 << 10
+	// maxStatusText keeps a status, which carries its text twice and percent-encoded,
+	// within the 8 KiB of headers that gRPC's C core takes.
+	maxStatusText = 1 << 10
 )
 
 // codeOf is the one table from kind to gRPC code. The reason in ErrorInfo says
@@ -48,10 +49,7 @@ func toStatus(err error) error {
 	if !errors.As(err, &e) {
 		return contextStatus(err)
 	}
-	text := e.Text
-	if len(text) > maxStatusText {
-		text = strings.ToValidUTF8(text[:maxStatusText], "") + "…"
-	}
+	text := shortened(e.Text)
 	info := &errdetails.ErrorInfo{Domain: errorDomain, Reason: string(e.Reason), Metadata: map[string]string{}}
 	maps.Copy(info.Metadata, e.Metadata)
 	if e.Phase != "" {
@@ -66,6 +64,15 @@ func toStatus(err error) error {
 		s = with
 	}
 	return s.Err()
+}
+
+// shortened keeps both ends of a long text: what failed, and what to do.
+func shortened(text string) string {
+	const half = maxStatusText / 2
+	if len(text) <= maxStatusText {
+		return text
+	}
+	return strings.ToValidUTF8(text[:half], "") + " … " + strings.ToValidUTF8(text[len(text)-half:], "")
 }
 
 // contextStatus is for errors that are the caller's own doing.
@@ -108,6 +115,9 @@ func fromStatus(err error) error {
 		return fmt.Errorf("%s: %w", s.Message(), context.Canceled)
 	case codes.DeadlineExceeded:
 		return fmt.Errorf("%s: %w", s.Message(), context.DeadlineExceeded)
+	case codes.ResourceExhausted:
+		e.Reason = fetcher.RequestTooLarge // gRPC's own limit, before our code
+		return e
 	case codes.Unavailable:
 		return fmt.Errorf("%w: %s", ErrPluginGone, s.Message())
 	}

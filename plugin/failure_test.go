@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/go-hclog"
@@ -88,6 +89,10 @@ var failures = map[string]failure{
 	"a negative stall timeout": {
 		change: func(_ *testing.T, r *fetcher.Request) { r.StallTimeout = -time.Second },
 		reason: fetcher.OptionInvalid, kind: fetcher.ErrInvalid, phase: fetcher.Prepare, text: "negative",
+	},
+	"a request ID without end": {
+		change: func(_ *testing.T, r *fetcher.Request) { r.RequestID = strings.Repeat("x", 1000) },
+		reason: fetcher.OptionInvalid, kind: fetcher.ErrInvalid, phase: fetcher.Prepare, text: "longer than 128 bytes",
 	},
 	"negative parallelism": {
 		change: func(_ *testing.T, r *fetcher.Request) { r.MaxParallel = -1 },
@@ -290,6 +295,24 @@ func TestEveryReasonCrossesTheWire(t *testing.T) {
 		if code := status.Code(sent); code != codeOf[test.kind] || code == codes.OK {
 			t.Errorf("%s has code %v", title, code)
 		}
+	}
+}
+
+func TestALongTextKeepsItsEndsAndFitsIntoHeaders(t *testing.T) {
+	t.Parallel()
+	err := toStatus(&fetcher.Error{Reason: fetcher.AuthFailed, Text: "GET x: " + strings.Repeat("é", 10_000) + "; renew it"})
+	text := status.Convert(err).Message()
+	if len(text) > maxStatusText+10 || !strings.HasPrefix(text, "GET x: é") || !strings.HasSuffix(text, "é; renew it") || !utf8.ValidString(text) {
+		t.Errorf("got %d bytes: %.40q … %q", len(text), text, text[len(text)-40:])
+	}
+}
+
+func TestARequestThatIsTooLargeIsReportedAsSuch(t *testing.T) {
+	t.Parallel()
+	_, err := overGRPC(t, engine(t)).Fetch(t.Context(), fetcher.Request{Directory: "/", Config: fetcher.DockerConfig{JSON: make([]byte, maxRequestBytes)}})
+	var e *fetcher.Error
+	if !errors.As(err, &e) || e.Reason != fetcher.RequestTooLarge || !errors.Is(err, fetcher.ErrExhausted) {
+		t.Errorf("got %v", err)
 	}
 }
 

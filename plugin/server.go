@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"sync"
@@ -104,6 +105,9 @@ func (s *server) fetch(ctx context.Context, r *pb.FetchRequest, observe func(fet
 	result, err := s.fetcher.Fetch(ctx, request)
 	if err != nil {
 		log.Error("fetch failed", "error", err)
+		if errors.Is(err, fetcher.ErrInternal) {
+			log.Error("defect", "cause", errors.Unwrap(err))
+		}
 		return fetcher.Result{}, toStatus(err)
 	}
 	log.Info("fetched", "files", len(result.Files), "bytes", result.BytesTransferred, "elapsed", result.Elapsed)

@@ -32,13 +32,14 @@ type Session struct {
 	kept    map[string]Step // by repository: SendBasic, or the Exchange whose token served
 	tokens  map[Grant]token
 	posts   map[string]bool // realms at which POST worked
-	refused bool            // the registry token
+	refused map[string]bool // repositories that refused the registry token
 	flights map[Step]*flight
 }
 
 // flight is one exchange that several callers wait for.
 type flight struct {
-	done    chan struct{} // closed when err is set
+	done    chan struct{} // closed when token and err are set
+	token   string
 	err     error
 	waiting int // callers; the last one that leaves cancels
 	cancel  context.CancelFunc
@@ -48,7 +49,8 @@ type flight struct {
 func NewSession(doer Doer, registry *url.URL, c credential.Credential) *Session {
 	return &Session{
 		doer: doer, registry: registry, credential: c,
-		kept: map[string]Step{}, tokens: map[Grant]token{}, posts: map[string]bool{}, flights: map[Step]*flight{},
+		kept: map[string]Step{}, tokens: map[Grant]token{}, posts: map[string]bool{},
+		refused: map[string]bool{}, flights: map[Step]*flight{},
 	}
 }
 
@@ -60,7 +62,7 @@ func (s *Session) Facts(repository string) Facts {
 		Repository: repository,
 		Password:   s.credential.Username != "" || s.credential.Password != "",
 		Identity:   s.credential.IdentityToken != "",
-		Given:      s.credential.RegistryToken != "" && !s.refused,
+		Given:      s.credential.RegistryToken != "" && !s.refused[repository],
 		Posts:      maps.Clone(s.posts),
 	}
 	switch step, ok := s.kept[repository]; {
@@ -75,26 +77,23 @@ func (s *Session) Facts(repository string) Facts {
 	return facts
 }
 
-// Authorization returns the header value for a step that sends, "" for none.
+// Authorization returns the header value for a step that sends what the session
+// has, "" for none. That of SendToken is what Exchange returned.
 func (s *Session) Authorization(repository string, step Step) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var value string
 	switch step.Action {
 	case SendBasic:
 		pair := s.credential.Username + ":" + s.credential.Password
 		return "Basic " + base64.StdEncoding.EncodeToString([]byte(pair))
 	case SendGiven:
-		value = s.credential.RegistryToken
+		return "Bearer " + s.credential.RegistryToken
 	case SendKept:
-		value = s.tokens[s.kept[repository].Grant].value
-	case SendToken:
-		value = s.tokens[step.Grant].value
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if value := s.tokens[s.kept[repository].Grant].value; value != "" {
+			return "Bearer " + value
+		}
 	}
-	if value == "" {
-		return ""
-	}
-	return "Bearer " + value
+	return ""
 }
 
 // Accepted remembers that step served the repository, so that the next request
@@ -102,6 +101,9 @@ func (s *Session) Authorization(repository string, step Step) string {
 func (s *Session) Accepted(repository string, step Step) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.kept) >= maxKept {
+		clear(s.kept)
+	}
 	switch step.Action {
 	case SendBasic:
 		s.kept[repository] = step
@@ -112,42 +114,67 @@ func (s *Session) Accepted(repository string, step Step) {
 	}
 }
 
-// Refused forgets what was refused, with or without error= in the challenge,
-// and leaves a token alone that replaced it meanwhile. What it says for people
+// Refused forgets what a repository refused with this status, with or without
+// error= in the challenge, and leaves a token alone that replaced it meanwhile.
+// A token refused by 403 may serve another repository. What it says for people
 // is why, where the token itself tells: it granted nothing.
-func (s *Session) Refused(repository, authorization string) (why string) {
-	value, bearer := strings.CutPrefix(authorization, "Bearer ")
+func (s *Session) Refused(repository, authorization string, status int) (why string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	value, bearer := strings.CutPrefix(authorization, "Bearer ")
+	kept := s.kept[repository]
+	if kept.Action == SendBasic && strings.HasPrefix(authorization, "Basic ") || bearer && s.tokens[kept.Grant].value == value {
+		delete(s.kept, repository)
+	}
 	if !bearer {
-		if s.kept[repository].Action == SendBasic {
-			delete(s.kept, repository)
-		}
 		return ""
 	}
-	if value == s.credential.RegistryToken {
-		s.refused = true
+	if value == s.credential.RegistryToken && len(s.refused) < maxKept {
+		s.refused[repository] = true
 	}
 	for grant, t := range s.tokens {
-		if t.value == value {
-			delete(s.tokens, grant)
-			why = grantedNothing(value, grant.Scope, repository)
+		if t.value != value {
+			continue
 		}
-	}
-	if step, ok := s.kept[repository]; ok && step.Action == Exchange && s.tokens[step.Grant].value == "" {
-		delete(s.kept, repository)
+		why = grantedNothing(value, grant.Scope, repository)
+		if status != http.StatusForbidden {
+			delete(s.tokens, grant)
+		}
 	}
 	return why
 }
 
-// Exchange sees to a token for step: one that is kept and fresh, or a new one.
-// Callers with the same step share one request, which goes on until the last
-// of them has gone. Its own errors are *TokenError.
-func (s *Session) Exchange(ctx context.Context, step Step) error {
+// Redact takes what is secret out of a peer's words, should it repeat them.
+func (s *Session) Redact(text string) string {
+	c := s.credential
+	secrets := []string{c.Password, c.IdentityToken, c.RegistryToken}
+	if c.Password != "" {
+		secrets = append(secrets, base64.StdEncoding.EncodeToString([]byte(c.Username+":"+c.Password)))
+	}
 	s.mu.Lock()
-	if s.tokens[step.Grant].fresh(time.Now()) {
+	for _, t := range s.tokens {
+		secrets = append(secrets, t.value)
+	}
+	s.mu.Unlock()
+	for _, secret := range secrets {
+		if len(secret) < 3 {
+			continue // every text holds it
+		}
+		for _, form := range []string{secret, url.QueryEscape(secret), url.PathEscape(secret)} {
+			text = strings.ReplaceAll(text, form, "[redacted]")
+		}
+	}
+	return text
+}
+
+// Exchange returns the Authorization for step: by a token that is kept and
+// fresh, or a new one. Callers with the same step share one request, which goes
+// on until the last of them has gone. Its own errors are *TokenError.
+func (s *Session) Exchange(ctx context.Context, step Step) (authorization string, err error) {
+	s.mu.Lock()
+	if t := s.tokens[step.Grant]; t.fresh(time.Now()) {
 		s.mu.Unlock()
-		return nil
+		return "Bearer " + t.value, nil
 	}
 	f := s.flights[step]
 	if f == nil {
@@ -158,10 +185,10 @@ func (s *Session) Exchange(ctx context.Context, step Step) error {
 
 	select {
 	case <-f.done:
-		return f.err
+		return "Bearer " + f.token, f.err
 	case <-ctx.Done():
 		s.leave(step, f)
-		return ctx.Err()
+		return "", ctx.Err()
 	}
 }
 
@@ -183,7 +210,7 @@ func (s *Session) start(ctx context.Context, step Step) *flight {
 		if s.flights[step] == f {
 			delete(s.flights, step)
 		}
-		f.err = err
+		f.token, f.err = t.value, err
 		close(f.done)
 	}()
 	return f
@@ -202,18 +229,17 @@ func (s *Session) leave(step Step, f *flight) {
 	}
 }
 
-// maxTokens is how many tokens a session keeps: a plugin lives long, and a
-// registry may have many repositories.
-const maxTokens = 1000
+// maxKept is how many tokens, and how many repositories, a session knows: a
+// plugin lives long, and a registry may have many.
+const maxKept = 1000
 
 // prune drops tokens that expired, and all where they are too many: a new one
 // costs a request. The caller has s.mu.
 func (s *Session) prune() {
 	now := time.Now()
 	maps.DeleteFunc(s.tokens, func(_ Grant, t token) bool { return now.After(t.expires) })
-	if len(s.tokens) >= maxTokens || len(s.kept) >= maxTokens || len(s.posts) >= maxTokens {
+	if len(s.tokens) >= maxKept || len(s.posts) >= maxKept {
 		clear(s.tokens)
-		clear(s.kept)
 		clear(s.posts)
 	}
 }

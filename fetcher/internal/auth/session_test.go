@@ -104,7 +104,7 @@ func TestExchangeComposesTheRequest(t *testing.T) {
 				}
 				return 200, `{"token":"t"}`
 			}, test.credential)
-			if err := s.Exchange(t.Context(), test.step); err != nil {
+			if _, err := s.Exchange(t.Context(), test.step); err != nil {
 				t.Error(err)
 			}
 		})
@@ -119,7 +119,7 @@ func TestARealmThatIsNoTokenEndpointIsRefused(t *testing.T) {
 			return 500, ""
 		}, credential.Credential{})
 		var token *TokenError
-		err := s.Exchange(t.Context(), get(realm, "", pull))
+		_, err := s.Exchange(t.Context(), get(realm, "", pull))
 		if !errors.As(err, &token) || token.Refused() || token.Unreachable() {
 			t.Errorf("realm %q: %v", realm, err)
 		}
@@ -158,8 +158,7 @@ func TestExchangeReadsTheAnswer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := session(func(*http.Request) (int, string) { return test.status, test.body }, credential.Credential{})
-			err := s.Exchange(t.Context(), step)
-			got := s.Authorization(repo, send(step))
+			got, err := s.Exchange(t.Context(), step)
 			if err != nil {
 				got = strings.TrimPrefix(err.Error(), "token server https://auth.example/token: ")
 			}
@@ -176,7 +175,7 @@ func TestATokenServesUntilShortlyBeforeItExpires(t *testing.T) {
 		asked := 0
 		s := session(func(*http.Request) (int, string) { asked++; return 200, `{"token":"t","expires_in":100}` }, credential.Credential{})
 		exchange := func() {
-			if err := s.Exchange(t.Context(), step); err != nil {
+			if _, err := s.Exchange(t.Context(), step); err != nil {
 				t.Fatal(err)
 			}
 			s.Accepted(repo, send(step))
@@ -205,20 +204,48 @@ func TestARefusedTokenIsForgottenButNotTheOneThatReplacedIt(t *testing.T) {
 	s := session(func(*http.Request) (int, string) { n++; return 200, `{"token":"t` + string(rune('0'+n)) + `"}` }, credential.Credential{})
 	must := func(want string) {
 		t.Helper()
-		if err := s.Exchange(t.Context(), step); err != nil {
-			t.Fatal(err)
-		}
-		if got := s.Authorization(repo, send(step)); got != want {
-			t.Errorf("got %q, want %q", got, want)
+		if got, err := s.Exchange(t.Context(), step); err != nil || got != want {
+			t.Errorf("got %q, %v, want %q", got, err, want)
 		}
 	}
 	must("Bearer t1")
-	s.Refused(repo, "Bearer t1")
+	s.Refused(repo, "Bearer t1", 401)
 	must("Bearer t2")
-	s.Refused(repo, "Bearer t1") // another request learns of it late
+	s.Refused(repo, "Bearer t1", 401) // another request learns of it late
 	must("Bearer t2")
 	if n != 2 {
 		t.Errorf("asked %d times, want 2", n)
+	}
+}
+
+func TestATokenForbiddenToOneRepositoryServesTheOthers(t *testing.T) {
+	t.Parallel()
+	n := 0
+	s := session(func(*http.Request) (int, string) { n++; return 200, `{"token":"t"}` }, credential.Credential{})
+	shared := get("https://a.example/t", "", "*")
+	for range 3 {
+		if _, err := s.Exchange(t.Context(), shared); err != nil {
+			t.Fatal(err)
+		}
+		s.Accepted("good/one", send(shared))
+		s.Refused("bad/one", "Bearer t", 403)
+	}
+	if n != 1 || s.Facts("good/one").Kept != SendKept {
+		t.Errorf("%d tokens, kept %v", n, s.Facts("good/one").Kept)
+	}
+}
+
+func TestAPeersEchoOfASecretIsRedacted(t *testing.T) {
+	t.Parallel()
+	s := session(func(*http.Request) (int, string) { return 200, `{"token":"access"}` },
+		credential.Credential{Username: "u", Password: "pass/word", IdentityToken: "idt", RegistryToken: "given"})
+	if _, err := s.Exchange(t.Context(), step); err != nil {
+		t.Fatal(err)
+	}
+	got := s.Redact("no: u/pass/word, pass%2Fword, Basic dTpwYXNzL3dvcmQ=, Bearer access, idt, given")
+	want := "no: u/[redacted], [redacted], Basic [redacted], Bearer [redacted], [redacted], [redacted]"
+	if got != want {
+		t.Errorf("got %s", got)
 	}
 }
 
@@ -231,7 +258,7 @@ func TestCallersShareOneExchange(t *testing.T) {
 		var all sync.WaitGroup
 		for range 10 {
 			all.Go(func() {
-				if err := s.Exchange(t.Context(), step); err != nil {
+				if _, err := s.Exchange(t.Context(), step); err != nil {
 					t.Error(err)
 				}
 			})
@@ -254,8 +281,8 @@ func TestOneCallersCancelLeavesTheOthersAndTheLastOnesEndsTheExchange(t *testing
 		second, cancelSecond := context.WithCancel(t.Context())
 		var errs [2]error
 		var all sync.WaitGroup
-		all.Go(func() { errs[0] = s.Exchange(first, step) })
-		all.Go(func() { errs[1] = s.Exchange(second, step) })
+		all.Go(func() { _, errs[0] = s.Exchange(first, step) })
+		all.Go(func() { _, errs[1] = s.Exchange(second, step) })
 		synctest.Wait()
 		cancelFirst()
 		synctest.Wait()
@@ -279,7 +306,7 @@ func TestNoTextShowsACredential(t *testing.T) {
 	const canary = "c4n4ry"
 	c := credential.Credential{Username: "u", Password: canary, IdentityToken: canary, RegistryToken: canary}
 	s := session(func(*http.Request) (int, string) { return 401, `nope` }, c)
-	if err := s.Exchange(t.Context(), step); err == nil || strings.Contains(err.Error(), canary) {
+	if _, err := s.Exchange(t.Context(), step); err == nil || strings.Contains(err.Error(), canary) {
 		t.Errorf("the error is %v", err)
 	}
 }
@@ -297,10 +324,10 @@ func TestATokenThatGrantsNothingIsToldApart(t *testing.T) {
 	} {
 		s := session(func(*http.Request) (int, string) { return 200, `{"token":"` + token + `"}` }, credential.Credential{})
 		exchange := get("https://a.example/t", "", "repository:alpine:pull")
-		if err := s.Exchange(t.Context(), exchange); err != nil {
+		if _, err := s.Exchange(t.Context(), exchange); err != nil {
 			t.Fatal(err)
 		}
-		if got := s.Refused("alpine", "Bearer "+token); got != want {
+		if got := s.Refused("alpine", "Bearer "+token, 401); got != want {
 			t.Errorf("%s: got %q, want %q", token, got, want)
 		}
 	}
@@ -339,7 +366,7 @@ func FuzzAccessOfATokenNeverPanics(f *testing.F) {
 func TestTheMethodThatWorkedAtARealmIsRemembered(t *testing.T) {
 	t.Parallel()
 	s := session(func(*http.Request) (int, string) { return 200, `{"access_token":"t"}` }, credential.Credential{Username: "u", Password: "p"})
-	if err := s.Exchange(t.Context(), post(step)); err != nil {
+	if _, err := s.Exchange(t.Context(), post(step)); err != nil {
 		t.Fatal(err)
 	}
 	if !s.Facts("another/repository").Posts[step.Realm] {
@@ -353,24 +380,27 @@ func TestARefusedRegistryTokenIsNotSentAgain(t *testing.T) {
 	if !s.Facts(repo).Given {
 		t.Fatal("the registry token is not sent at all")
 	}
-	s.Refused(repo, "Bearer rt")
+	s.Refused(repo, "Bearer rt", 401)
 	if s.Facts(repo).Given {
 		t.Error("the refused registry token is sent again")
+	}
+	if !s.Facts("another/repository").Given {
+		t.Error("another repository pays for the refusal")
 	}
 }
 
 func TestASessionsMemoryIsBounded(t *testing.T) {
 	t.Parallel()
 	s := session(func(*http.Request) (int, string) { return 200, `{"token":"t","expires_in":3600}` }, credential.Credential{})
-	for i := range 3 * maxTokens {
+	for i := range 3 * maxKept {
 		name := fmt.Sprintf("team/app%d", i)
 		exchange := get("https://a.example/t", "", "repository:"+name+":pull")
-		if err := s.Exchange(t.Context(), exchange); err != nil {
+		if _, err := s.Exchange(t.Context(), exchange); err != nil {
 			t.Fatal(err)
 		}
 		s.Accepted(name, send(exchange))
 	}
-	if len(s.tokens) > maxTokens || len(s.kept) > maxTokens+1 {
+	if len(s.tokens) > maxKept || len(s.kept) > maxKept+1 {
 		t.Errorf("%d tokens and %d repositories are kept", len(s.tokens), len(s.kept))
 	}
 }

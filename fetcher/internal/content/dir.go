@@ -165,6 +165,18 @@ func (d *Dir) WriteFile(name string, data []byte, dgst digest.Digest) error {
 	return w.Commit()
 }
 
+// Remove takes away what has the name, if it is a file of any kind; that there
+// is none is no error.
+func (d *Dir) Remove(name string) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	if err := d.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return d.local(err)
+	}
+	return nil
+}
+
 // local marks an error of this machine, as opposed to one of the bytes. The
 // paths in it are inner names; the directory's says more.
 func (d *Dir) local(err error) error {

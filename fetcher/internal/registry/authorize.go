@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/auth"
@@ -20,6 +19,7 @@ type attempt struct {
 	header  http.Header
 	facts   auth.Facts
 	past    []auth.Outcome
+	granted string // the Authorization that the last exchange brought
 	refusal *Error // the most telling one so far
 }
 
@@ -72,7 +72,10 @@ func (a *attempt) send(ctx context.Context, step auth.Step) (*http.Response, err
 		return nil, err
 	}
 	req.Header = a.header.Clone()
-	authorization := a.session.Authorization(a.name, step)
+	authorization := a.granted
+	if step.Action != auth.SendToken {
+		authorization = a.session.Authorization(a.name, step)
+	}
 	if authorization != "" {
 		req.Header.Set("Authorization", authorization)
 	}
@@ -87,8 +90,12 @@ func (a *attempt) send(ctx context.Context, step auth.Step) (*http.Response, err
 		return resp, nil
 	}
 	challenges := auth.ParseChallenges(resp.Header.Values("WWW-Authenticate"))
-	e := a.Repository.refusal(resp)
-	e.explain(challenges, a.session.Refused(a.name, authorization))
+	e, err := a.Repository.refusal(ctx, resp)
+	if err != nil {
+		return nil, err
+	}
+	e.explain(challenges, a.session.Refused(a.name, authorization, e.Status))
+	e.Message = a.session.Redact(e.Message)
 	a.refused(auth.Outcome{Step: step, Status: e.Status, Challenges: challenges}, e)
 	return nil, nil
 }
@@ -108,12 +115,13 @@ func refusing(resp *http.Response, registry *url.URL, step auth.Step) bool {
 
 // exchange asks for a token.
 func (a *attempt) exchange(ctx context.Context, step auth.Step) error {
-	err := a.session.Exchange(ctx, step)
+	granted, err := a.session.Exchange(ctx, step)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	outcome := auth.Outcome{Step: step, Verdict: auth.Granted}
 	if err == nil {
+		a.granted = granted
 		a.past = append(a.past, outcome)
 		return nil
 	}
@@ -179,17 +187,8 @@ type outgoing struct {
 }
 
 // Do sends req and returns the first answer that is not a redirect and not a
-// passing failure. Its body is small and must not trickle; that of a blob is
-// the transfer's to watch.
+// passing failure.
 func (o outgoing) Do(req *http.Request) (*http.Response, error) {
 	req.Header.Set("User-Agent", o.client.userAgent)
-	resp, err := retry(req, func(req *http.Request) (*http.Response, error) { return o.client.follow(req, o.registry) })
-	if err == nil && !isBlob(req, resp) {
-		resp.Body = hurry(resp.Body)
-	}
-	return resp, err
-}
-
-func isBlob(req *http.Request, resp *http.Response) bool {
-	return resp.StatusCode < 300 && strings.Contains(req.URL.Path, "/blobs/")
+	return retry(req, func(req *http.Request) (*http.Response, error) { return o.client.follow(req, o.registry) })
 }

@@ -28,7 +28,12 @@ func (b blob) Open(ctx context.Context, offset int64) (transfer.Content, error) 
 	if offset > 0 {
 		header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
 	}
-	resp, err := b.repository.get(ctx, "blobs/"+b.digest.String(), header)
+	resp, err := b.repository.get(ctx, "blobs/"+b.digest.String(), "BLOB_NOT_FOUND", header)
+	var refused *Error
+	if errors.As(err, &refused) && refused.Status == http.StatusRequestedRangeNotSatisfiable && offset > 0 {
+		// There is nothing from there on: all came before the connection broke.
+		return transfer.Content{ReadCloser: http.NoBody, Offset: offset, Total: -1}, nil
+	}
 	if err != nil {
 		return transfer.Content{}, err
 	}

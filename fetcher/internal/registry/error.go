@@ -57,17 +57,27 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// refusal turns an answer that is no success into an error, and closes it.
-func (r *Repository) refusal(resp *http.Response) *Error {
+// refusal turns an answer that is no success into an *Error, and closes it. Its
+// own error is that of the context: half a refusal tells nothing.
+func (r *Repository) refusal(ctx context.Context, resp *http.Response) (*Error, error) {
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	_ = resp.Body.Close()
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
 	e := &Error{
 		Method: resp.Request.Method, URL: redact(resp.Request.URL), Status: resp.StatusCode,
-		Message:    auth.Message(body),
+		Message:    r.session.Redact(auth.Message(body)),
 		RetryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now()),
 	}
 	e.Reason, e.Hint = r.meaning(resp)
-	return e
+	return e, nil
+}
+
+// missingHints are for 404 and 410.
+var missingHints = map[string]string{
+	"BLOB_NOT_FOUND":     "check the digest, and that the blob is in this repository",
+	"MANIFEST_NOT_FOUND": "check the repository's name and the tag or digest",
 }
 
 // explain adds what the challenges say of the refusal, where the body says
@@ -93,7 +103,7 @@ func (e *Error) told() string {
 
 // meaning maps a status to the reason and to what the user can do.
 func (r *Repository) meaning(resp *http.Response) (reason, hint string) {
-	status, path := resp.StatusCode, resp.Request.URL.Path
+	status := resp.StatusCode
 	switch {
 	case status < 404 && !sameOrigin(resp.Request.URL, r.registry):
 		return "REGISTRY_UNREACHABLE", "the host that the registry redirects to refuses; try again later"
@@ -105,10 +115,6 @@ func (r *Repository) meaning(resp *http.Response) (reason, hint string) {
 		return "REGISTRY_DENIED", fmt.Sprintf("it may need a credential for %q in the docker config", r.host())
 	case status == http.StatusForbidden:
 		return "REGISTRY_DENIED", fmt.Sprintf("the credential of key %q may not pull %s", r.credential.Key, r.name)
-	case (status == http.StatusNotFound || status == http.StatusGone) && strings.Contains(path, "/blobs/"):
-		return "BLOB_NOT_FOUND", "check the digest, and that the blob is in this repository"
-	case status == http.StatusNotFound || status == http.StatusGone:
-		return "MANIFEST_NOT_FOUND", "check the repository's name and the tag or digest"
 	case status == http.StatusTooManyRequests:
 		return "RATE_LIMITED", "wait, or pull with a credential that has a higher limit"
 	case status >= 500:
@@ -135,7 +141,7 @@ func (r *Repository) host() string {
 // tokenRefusal turns a failed exchange into the error of the request for u
 // that needed the token, and into the verdict for the ladder.
 func (r *Repository) tokenRefusal(u *url.URL, err error) (auth.Verdict, *Error) {
-	e := &Error{Method: http.MethodGet, URL: redact(u), Message: err.Error(), Err: err}
+	e := &Error{Method: http.MethodGet, URL: redact(u), Message: r.session.Redact(err.Error()), Err: err}
 	var token *auth.TokenError
 	if !errors.As(err, &token) {
 		e.Reason = "TOKEN_SERVER_REFUSED"

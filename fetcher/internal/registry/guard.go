@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"net/url"
 	"strings"
-	"syscall"
 )
 
 // ErrInternalAddress is a public registry that leads to this machine or its
@@ -17,73 +17,101 @@ import (
 // service, or to whatever else trusts who is near.
 var ErrInternalAddress = errors.New("a public registry leads to an internal address, which is refused")
 
-// outsider marks the context of a request that may dial no internal address.
-type outsider struct{}
-
-// guard lets a registry lead to its own host, and, if it is inside, anywhere.
-// Otherwise the address that is dialled decides, so that no name server can
-// answer one thing to the check and another to the dial. Through a proxy it is
-// the proxy that resolves names; then addresses are checked as they are written.
-func (c *Client) guard(req *http.Request, registry *url.URL) (*http.Request, error) {
-	host := req.URL.Hostname()
-	if host == registry.Hostname() || c.isInside(req.Context(), registry) {
-		return req, nil
-	}
-	if addr, known := literal(host); known && internal(addr) {
-		return nil, fmt.Errorf("%w: %s", ErrInternalAddress, host)
-	}
-	if c.proxied(req) {
-		return req, nil
-	}
-	return req.WithContext(context.WithValue(req.Context(), outsider{}, true)), nil
+// transports are two pools of connections. What a public registry leads to goes
+// through outside, which has no connection to an internal address: no name
+// server can answer one thing to a check and another to the dial, and no
+// connection that was made for somebody else is there to be found.
+type transports struct {
+	inside, outside http.RoundTripper
 }
 
-// refuseInternal is the dialer's part of guard.
-func refuseInternal(ctx context.Context, _, address string, _ syscall.RawConn) error {
-	if ctx.Value(outsider{}) == nil {
-		return nil
+// newTransports makes both of one; nil: NewTransport(nil). A RoundTripper that
+// is no *http.Transport serves as both: then only addresses that are written as
+// such are judged.
+func newTransports(given http.RoundTripper) transports {
+	if given == nil {
+		given = NewTransport(nil)
 	}
-	host, _, err := net.SplitHostPort(address)
+	inside, ok := given.(*http.Transport)
+	if !ok {
+		return transports{given, given}
+	}
+	outside := inside.Clone()
+	dial := outside.DialContext
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: dialTimeout}).DialContext
+	}
+	outside.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		if isInternal(conn.RemoteAddr()) {
+			_ = conn.Close()
+			return nil, fmt.Errorf("%w: %s", ErrInternalAddress, address)
+		}
+		return conn, nil
+	}
+	return transports{inside, outside}
+}
+
+// roundTrip sends one request to which registry led. The registry itself may be
+// anywhere, and one that is inside may lead anywhere. Through a proxy it is the
+// proxy that resolves names and dials; then only addresses that are written as
+// such are judged.
+func (c *Client) roundTrip(req *http.Request, registry *url.URL) (*http.Response, error) {
+	transport := c.transports.inside
+	own := sameOrigin(req.URL, registry)
+	proxied := c.proxied(req)
+	if !own && !c.isInside(registry) {
+		if addr, known := literal(req.URL.Hostname()); known && internal(addr) {
+			return nil, fmt.Errorf("%w: %s", ErrInternalAddress, req.URL.Hostname())
+		}
+		if !proxied {
+			transport = c.outside
+		}
+	}
+	var at net.Addr
+	if own && !proxied {
+		req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+			GotConn: func(info httptrace.GotConnInfo) { at = info.Conn.RemoteAddr() },
+		}))
+	}
+	resp, err := transport.RoundTrip(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if addr, known := literal(host); !known || internal(addr) {
-		return fmt.Errorf("%w: %s", ErrInternalAddress, host)
+	if at != nil {
+		c.mu.Lock()
+		note(c.internal, registry.Host, isInternal(at))
+		c.mu.Unlock()
 	}
-	return nil
+	if !bulk(req, resp) {
+		resp.Body = hurry(resp.Body)
+	}
+	return resp, nil
 }
 
-// isInside reports whether the registry itself is at an internal address. What
-// can't be resolved counts as public.
-func (c *Client) isInside(ctx context.Context, registry *url.URL) bool {
-	host := registry.Hostname()
-	if addr, known := literal(host); known {
+// bulk reports whether a body is a blob's, which the transfer watches; any other
+// is small and must not trickle.
+func bulk(req *http.Request, resp *http.Response) bool {
+	return resp.StatusCode < 300 && req.Header.Get("Accept-Encoding") == "identity"
+}
+
+// isInside reports whether a registry is at an internal address: by its name, or
+// by the connection on which it answered last.
+func (c *Client) isInside(registry *url.URL) bool {
+	if addr, known := literal(registry.Hostname()); known {
 		return internal(addr)
 	}
 	c.mu.Lock()
-	inside, known := c.inside[host]
-	c.mu.Unlock()
-	if known {
-		return inside
-	}
-	if !c.proxied(&http.Request{URL: registry}) {
-		addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-		if err != nil {
-			return false
-		}
-		for _, addr := range addresses {
-			inside = inside || internal(addr)
-		}
-	}
-	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.inside[host] = inside
-	return inside
+	return c.internal[registry.Host]
 }
 
 // proxied reports whether a request goes through a proxy.
 func (c *Client) proxied(req *http.Request) bool {
-	t, ok := c.transport.(*http.Transport)
+	t, ok := c.transports.inside.(*http.Transport)
 	if !ok || t.Proxy == nil {
 		return false
 	}
@@ -101,12 +129,33 @@ func literal(host string) (netip.Addr, bool) {
 	return addr, err == nil
 }
 
-// internal reports whether an address is loopback, link-local, private
-// (RFC 1918, RFC 4193), shared (RFC 6598) or none at all.
-func internal(addr netip.Addr) bool {
-	addr = addr.Unmap()
-	return addr.IsLoopback() || addr.IsPrivate() || addr.IsLinkLocalUnicast() || addr.IsMulticast() ||
-		addr.IsUnspecified() || shared.Contains(addr)
+func isInternal(a net.Addr) bool {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return true // a unix socket, say
+	}
+	return internal(tcp.AddrPort().Addr())
 }
 
-var shared = netip.MustParsePrefix("100.64.0.0/10")
+// internal reports whether an address is loopback, link-local, private, or
+// stands for such by NAT64 (RFC 6052) or 6to4 (RFC 3056).
+func internal(addr netip.Addr) bool {
+	addr = addr.Unmap()
+	raw := addr.As16()
+	switch {
+	case nat64.Contains(addr):
+		addr = netip.AddrFrom4([4]byte(raw[12:]))
+	case sixToFour.Contains(addr):
+		addr = netip.AddrFrom4([4]byte(raw[2:6]))
+	}
+	return addr.IsLoopback() || addr.IsPrivate() || addr.IsLinkLocalUnicast() || addr.IsMulticast() ||
+		shared.Contains(addr) || thisNetwork.Contains(addr) || addr.IsUnspecified() || siteLocal.Contains(addr)
+}
+
+var (
+	shared      = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
+	thisNetwork = netip.MustParsePrefix("0.0.0.0/8")     // RFC 1122
+	siteLocal   = netip.MustParsePrefix("fec0::/10")     // RFC 3879
+	nat64       = netip.MustParsePrefix("64:ff9b::/96")
+	sixToFour   = netip.MustParsePrefix("2002::/16")
+)

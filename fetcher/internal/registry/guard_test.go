@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
@@ -15,26 +16,74 @@ import (
 	"github.com/docker-fetcher/docker-fetcher/scheme"
 )
 
-// public returns a client to which r is a registry on the Internet,
-// registry.example, and everything else what it is.
+// far is a connection that looks as if it went to the Internet.
+type far struct{ net.Conn }
+
+func (far) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(93, 184, 216, 34), Port: 80} }
+
+// public returns a repository of r, which is registry.example on the Internet;
+// intra.example is this machine.
 func public(t *testing.T, r *fetchertest.Registry) *Repository {
 	t.Helper()
 	transport := NewTransport(nil)
-	t.Cleanup(transport.CloseIdleConnections)
 	dial := transport.DialContext
 	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-		if address == "registry.example:80" {
-			address = r.Host()
+		name, port, _ := net.SplitHostPort(address)
+		switch name {
+		case "registry.example":
+			conn, err := dial(ctx, network, r.Host())
+			return far{conn}, err
+		case "intra.example":
+			address = "127.0.0.1:" + port
 		}
 		return dial(ctx, network, address)
 	}
 	c := New(transport, "test")
-	c.inside["registry.example"] = false
-	ref, err := scheme.Parse("docker://registry.example/" + name + "?latest#http")
+	t.Cleanup(transport.CloseIdleConnections)
+	t.Cleanup(c.outside.(*http.Transport).CloseIdleConnections)
+	return of(t, c, "registry.example")
+}
+
+func of(t *testing.T, c *Client, host string) *Repository {
+	t.Helper()
+	ref, err := scheme.Parse("docker://" + host + "/" + name + "?latest#http")
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c.Repository(t.Context(), ref, credential.Match{}, nil)
+}
+
+// A connection to intra.example that a registry there left open is no way in
+// for a public one.
+func TestAPublicRegistryCanNotUseTheConnectionOfAnother(t *testing.T) {
+	t.Parallel()
+	r := fetchertest.New(t, fetchertest.Config{})
+	d := r.PutBlob(name, []byte("blob"))
+	repository := public(t, r)
+	_, port, _ := net.SplitHostPort(r.Host())
+	intra := "intra.example:" + port
+	if got := body(t, of(t, repository.client, intra), d, 0); got != "blob" {
+		t.Fatalf("got %q", got)
+	}
+	r.Inject(fetchertest.Fault{Times: 1, Status: 307, Header: http.Header{"Location": {"http://" + intra + "/v2/" + name + "/blobs/" + d}}})
+	_, err := repository.Blob(digest.Digest(d)).Open(t.Context(), 0)
+	if !errors.Is(err, ErrInternalAddress) || !strings.Contains(err.Error(), intra) {
+		t.Errorf("got %v", err)
+	}
+	if n := r.Count(fetchertest.Blob); n != 2 {
+		t.Errorf("%d requests, want that of each registry and no more", n)
+	}
+}
+
+func TestARegistryThatAnswersFromInsideMayLeadAnywhere(t *testing.T) {
+	t.Parallel()
+	r := fetchertest.New(t, fetchertest.Config{Redirect: true})
+	d := r.PutBlob(name, []byte("blob"))
+	c := public(t, r).client
+	_, port, _ := net.SplitHostPort(r.Host())
+	if got := body(t, of(t, c, "intra.example:"+port), d, 0); got != "blob" {
+		t.Errorf("got %q", got)
+	}
 }
 
 func TestAPublicRegistryCanNotLeadInside(t *testing.T) {
@@ -59,19 +108,17 @@ func TestAPublicRegistryCanNotLeadInside(t *testing.T) {
 	}
 }
 
-func TestWhatANameResolvesToCounts(t *testing.T) {
+func TestInternal(t *testing.T) {
 	t.Parallel()
-	ctx := context.WithValue(t.Context(), outsider{}, true)
-	for address, refused := range map[string]bool{
-		"127.0.0.1:80": true, "[::1]:443": true, "10.1.2.3:443": true, "169.254.169.254:80": true, "[fe80::1%eth0]:80": true,
-		"[::ffff:192.168.0.1]:80": true, "100.64.0.1:80": true, "0.0.0.0:80": true, "[fd00::1]:80": true,
-		"93.184.216.34:443": false, "[2606:2800:220:1::1]:443": false, "172.32.0.1:443": false,
+	for address, want := range map[string]bool{
+		"127.0.0.1": true, "::1": true, "10.1.2.3": true, "172.16.0.1": true, "192.168.0.1": true, "169.254.169.254": true,
+		"fe80::1%eth0": true, "::ffff:192.168.0.1": true, "100.64.0.1": true, "0.0.0.0": true, "0.1.2.3": true, "::": true,
+		"fd00::1": true, "fec0::1": true, "224.0.0.1": true,
+		"64:ff9b::a9fe:a9fe": true, "2002:7f00:1::": true, // 169.254.169.254 and 127.0.0.1, translated
+		"93.184.216.34": false, "2606:2800:220:1::1": false, "172.32.0.1": false, "64:ff9b::5db8:d822": false, "2002:5db8:d822::": false,
 	} {
-		if err := refuseInternal(ctx, "tcp", address, nil); errors.Is(err, ErrInternalAddress) != refused {
-			t.Errorf("%s: %v", address, err)
-		}
-		if err := refuseInternal(t.Context(), "tcp", address, nil); err != nil {
-			t.Errorf("%s, of an inside registry: %v", address, err)
+		if got := internal(netip.MustParseAddr(address)); got != want {
+			t.Errorf("internal(%s) = %v", address, got)
 		}
 	}
 }

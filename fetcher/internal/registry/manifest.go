@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/manifest"
 )
@@ -20,9 +21,8 @@ type Manifest struct {
 // caller's to check: that of a signed schema 1 manifest is not taken over all bytes.
 func (r *Repository) Manifest(ctx context.Context, identifier string) (Manifest, error) {
 	path := "manifests/" + identifier
-	var last error
-	for range maxAttempts {
-		resp, err := r.get(ctx, path, http.Header{"Accept": {manifest.Accept}})
+	for begin := time.Now(); ; {
+		resp, err := r.get(ctx, path, "MANIFEST_NOT_FOUND", http.Header{"Accept": {manifest.Accept}})
 		if err != nil {
 			return Manifest{}, err
 		}
@@ -37,10 +37,9 @@ func (r *Repository) Manifest(ctx context.Context, identifier string) (Manifest,
 		case err == nil:
 			return Manifest{ContentType: resp.Header.Get("Content-Type"), Body: body}, nil
 		}
-		last = r.failure(ctx, resp.Request.URL, err)
-		if ctx.Err() != nil || errors.Is(err, errTrickle) {
-			break
+		err = r.failure(ctx, resp.Request.URL, err)
+		if ctx.Err() != nil || errors.Is(err, errTrickle) || time.Since(begin) > answerBudget-headerTimeout {
+			return Manifest{}, err
 		}
 	}
-	return Manifest{}, last
 }

@@ -18,11 +18,7 @@ var ErrInsecureRedirect = errors.New("redirect from https to plain http refused"
 // ("Only one auth mechanism allowed").
 func (c *Client) follow(req *http.Request, registry *url.URL) (*http.Response, error) {
 	for range maxRedirects {
-		guarded, err := c.guard(req, registry)
-		if err != nil {
-			return nil, err
-		}
-		resp, err := c.transport.RoundTrip(guarded)
+		resp, err := c.roundTrip(req, registry)
 		if err != nil {
 			return nil, err
 		}
@@ -32,11 +28,16 @@ func (c *Client) follow(req *http.Request, registry *url.URL) (*http.Response, e
 		}
 		discard(resp)
 		if req, err = redirected(req, resp.StatusCode, target); err != nil {
-			return nil, err
+			return nil, &redirectError{err}
 		}
 	}
-	return nil, fmt.Errorf("stopped after %d redirects", maxRedirects)
+	return nil, &redirectError{fmt.Errorf("stopped after %d redirects", maxRedirects)}
 }
+
+// redirectError is a redirect that is not followed, however often it is tried.
+type redirectError struct{ error }
+
+func (e *redirectError) Unwrap() error { return e.error }
 
 // location returns where a redirect leads to, nil for any other answer.
 func location(resp *http.Response) (*url.URL, error) {
@@ -49,7 +50,7 @@ func location(resp *http.Response) (*url.URL, error) {
 	target, err := resp.Location()
 	if err != nil {
 		discard(resp)
-		return nil, fmt.Errorf("%s without a usable Location", resp.Status)
+		return nil, &redirectError{fmt.Errorf("%s without a usable Location", resp.Status)}
 	}
 	return target, nil
 }

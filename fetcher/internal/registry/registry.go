@@ -9,26 +9,28 @@ package registry
 import (
 	"context"
 	"crypto/sha256"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/auth"
 	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/credential"
 	"github.com/docker-fetcher/docker-fetcher/scheme"
 )
 
-// Client holds connections, and the sessions of all registries and
-// credentials. Safe for concurrent use.
+// Client holds connections, and the sessions of registries and credentials.
+// Safe for concurrent use.
 type Client struct {
-	transport http.RoundTripper
+	transports
 	userAgent string
 
 	mu       sync.Mutex
-	sessions map[sessionKey]*auth.Session
+	sessions map[sessionKey]*used
 	plain    map[string]bool // loopback registries: do they speak plain http?
-	inside   map[string]bool // hosts of registries: are they in a private network?
+	internal map[string]bool // registries: did they answer from an internal address?
 }
 
 // sessionKey keeps tenants apart: one registry and one credential.
@@ -37,14 +39,25 @@ type sessionKey struct {
 	credential [sha256.Size]byte
 }
 
+// used is a session and when it was last asked for.
+type used struct {
+	*auth.Session
+	at time.Time
+}
+
+const (
+	// Each task may bring a secret of its own, and passwords rotate: what is
+	// idle for long is forgotten, and secrets with it.
+	maxSessions = 1000
+	idleSession = time.Hour
+	maxHosts    = 10_000
+)
+
 // New returns a client that sends through transport; nil: NewTransport(nil).
 func New(transport http.RoundTripper, userAgent string) *Client {
-	if transport == nil {
-		transport = NewTransport(nil)
-	}
 	return &Client{
-		transport: transport, userAgent: userAgent,
-		sessions: map[sessionKey]*auth.Session{}, plain: map[string]bool{}, inside: map[string]bool{},
+		transports: newTransports(transport), userAgent: userAgent,
+		sessions: map[sessionKey]*used{}, plain: map[string]bool{}, internal: map[string]bool{},
 	}
 }
 
@@ -82,26 +95,48 @@ func (c *Client) session(registry *url.URL, cred credential.Credential) *auth.Se
 		h.Write(sum[:])
 	}
 	key := sessionKey{registry: registry.String(), credential: [sha256.Size]byte(h.Sum(nil))}
+	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.sessions[key]
 	if s == nil {
-		s = auth.NewSession(outgoing{c, registry}, registry, cred)
+		maps.DeleteFunc(c.sessions, func(_ sessionKey, s *used) bool { return now.Sub(s.at) > idleSession })
+		if len(c.sessions) >= maxSessions {
+			clear(c.sessions)
+		}
+		s = &used{Session: auth.NewSession(outgoing{c, registry}, registry, cred)}
 		c.sessions[key] = s
 	}
-	return s
+	s.at = now
+	return s.Session
+}
+
+// note keeps a fact about a host. The caller has c.mu.
+func note(facts map[string]bool, host string, fact bool) {
+	if len(facts) >= maxHosts {
+		clear(facts)
+	}
+	facts[host] = fact
 }
 
 // get sends GET for a path below /v2/NAME/ with the authorization that the
-// registry asks for, and returns its answer of 200 or 206.
-func (r *Repository) get(ctx context.Context, path string, header http.Header) (*http.Response, error) {
+// registry asks for, and returns its answer of 200 or 206. missing is the
+// reason if there is no such thing.
+func (r *Repository) get(ctx context.Context, path, missing string, header http.Header) (*http.Response, error) {
 	u := r.registry.JoinPath("v2", r.name, path)
 	resp, err := r.authorize(ctx, u, header)
 	if err != nil {
 		return nil, err
 	}
 	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent {
-		return nil, r.refusal(resp)
+		e, err := r.refusal(ctx, resp)
+		if err != nil {
+			return nil, err
+		}
+		if e.Status == http.StatusNotFound || e.Status == http.StatusGone {
+			e.Reason, e.Hint = missing, missingHints[missing]
+		}
+		return nil, e
 	}
 	return resp, nil
 }

@@ -335,6 +335,52 @@ func TestAWaitThatIsTooLongIsReportedAtOnce(t *testing.T) {
 	}
 }
 
+func TestARedirectLoopIsFollowedToTheBoundAndOnce(t *testing.T) {
+	t.Parallel()
+	r := fetchertest.New(t, fetchertest.Config{})
+	r.Inject(fetchertest.Fault{Status: 307, Header: map[string][]string{"Location": {"/v2/" + name + "/manifests/latest"}}})
+	_, err := open(t, r, credential.Match{}).Manifest(t.Context(), "latest")
+	if err == nil || !strings.Contains(err.Error(), "stopped after 10 redirects") {
+		t.Errorf("got %v", err)
+	}
+	if n := r.Count(fetchertest.Any); n != 10 {
+		t.Errorf("%d requests", n)
+	}
+}
+
+func TestAMissingBlobIsOneWhereverTheRegistryLeads(t *testing.T) {
+	t.Parallel()
+	r := fetchertest.New(t, fetchertest.Config{Redirect: true})
+	d := r.PutBlob(name, []byte("blob"))
+	r.Inject(fetchertest.Fault{Match: fetchertest.Match{Endpoint: fetchertest.CDN}, Status: 404})
+	_, err := open(t, r, credential.Match{}).Blob(digest.Digest(d)).Open(t.Context(), 0)
+	var e *Error
+	if !errors.As(err, &e) || e.Reason != "BLOB_NOT_FOUND" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestARangeBeyondTheEndIsTheEnd(t *testing.T) {
+	t.Parallel()
+	r := fetchertest.New(t, fetchertest.Config{})
+	d := r.PutBlob(name, []byte("blob"))
+	if got := body(t, open(t, r, credential.Match{}), d, 4); got != "" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestSessionsOfRotatingPasswordsAreForgotten(t *testing.T) {
+	t.Parallel()
+	r := fetchertest.New(t, fetchertest.Config{})
+	c := client(t, r)
+	for i := range 3 * maxSessions {
+		repository(t, c, r, credential.Match{Credential: credential.Credential{Username: "u", Password: itoa(int64(i))}, Key: "k"})
+	}
+	if len(c.sessions) > maxSessions {
+		t.Errorf("%d sessions are kept", len(c.sessions))
+	}
+}
+
 func TestErrorsAreToldApart(t *testing.T) {
 	t.Parallel()
 	for title, test := range map[string]struct {

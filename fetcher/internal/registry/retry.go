@@ -73,20 +73,17 @@ func permanent(err error) bool {
 	var record tls.RecordHeaderError
 	var dns *net.DNSError
 	var unknown x509.UnknownAuthorityError
+	var alert tls.AlertError
+	var redirect *redirectError
 	switch {
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded) && !timeout(err),
-		errors.Is(err, ErrInsecureRedirect), errors.Is(err, ErrInternalAddress), errors.Is(err, http.ErrSchemeMismatch),
-		errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &unknown):
+	case errors.Is(err, context.Canceled), errors.Is(err, ErrInternalAddress), errors.Is(err, http.ErrSchemeMismatch),
+		errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &unknown), errors.As(err, &alert),
+		errors.As(err, &redirect):
 		return true
 	case errors.As(err, &dns):
 		return dns.IsNotFound
 	}
 	return false
-}
-
-func timeout(err error) bool {
-	var t net.Error
-	return errors.As(err, &t) && t.Timeout()
 }
 
 // backoff says how long to wait after the attempt of this number (1 is the

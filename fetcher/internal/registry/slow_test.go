@@ -92,7 +92,7 @@ func TestARegistryThatNeverAnswersIsReportedAsSuch(t *testing.T) {
 	transport := NewTransport(nil)
 	transport.ResponseHeaderTimeout = 20 * time.Millisecond
 	t.Cleanup(transport.CloseIdleConnections)
-	c.transport = transport
+	c.transports = newTransports(transport)
 	_, err := repository(t, c, r, credential.Match{}).Manifest(t.Context(), "latest")
 	var e *Error
 	if !errors.As(err, &e) || e.Reason != "REGISTRY_UNREACHABLE" || !strings.Contains(err.Error(), "timeout") {

@@ -38,7 +38,7 @@ func NewTransport(config *tls.Config) *http.Transport {
 	protocols.SetHTTP1(true)
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second, ControlContext: refuseInternal}).DialContext,
+		DialContext:            (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext,
 		TLSClientConfig:        config,
 		TLSHandshakeTimeout:    handshakeTimeout,
 		ResponseHeaderTimeout:  headerTimeout,
@@ -66,7 +66,7 @@ func (c *Client) speaksPlain(ctx context.Context, ref scheme.Reference) bool {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.plain[host] = plain
+	note(c.plain, host, plain)
 	return plain
 }
 
