@@ -67,11 +67,13 @@ func recovered(err *error) {
 
 // hints say what to do where the failing part can't know.
 var hints = map[Reason]string{
-	DigestMismatch:  "the registry, or something in between, changed the bytes; nothing of them was kept",
-	SizeMismatch:    "the registry, or something in between, changed the bytes; nothing of them was kept",
-	DiskFull:        "make room and fetch again",
-	LocalPermission: "the user that runs the fetcher needs write permission",
-	Stalled:         "try again, or give a longer stall timeout",
+	DigestMismatch:   "the registry, or something in between, changed the bytes; nothing of them was kept",
+	SizeMismatch:     "the registry, or something in between, changed the bytes; nothing of them was kept",
+	DiskFull:         "make room and fetch again",
+	LocalPermission:  "give the user that runs the fetcher write permission, or choose another directory",
+	ManifestInvalid:  "is there a login page or a proxy in between?",
+	PlatformNotFound: "choose a platform that is there",
+	Stalled:          "try again, or give a longer stall timeout",
 }
 
 // reason finds the reason of an error of the packages below.

@@ -169,10 +169,10 @@ func (j *job) blob(ctx context.Context, desc Descriptor) (File, error) {
 	defer finish()
 	options := transfer.Options{Size: desc.Size, Stall: j.stall, Progress: report}
 	if err := transfer.Copy(ctx, j.repository.Blob(desc.Digest), w, options); err != nil {
-		return File{}, fmt.Errorf("blob %s: %w", desc.Digest, err)
+		return File{}, fmt.Errorf("blob %s of %s: %w", desc.Digest, j.ref.Name(), err)
 	}
 	if err := w.Commit(); err != nil {
-		return File{}, fmt.Errorf("blob %s: %w", desc.Digest, err)
+		return File{}, fmt.Errorf("blob %s of %s: %w", desc.Digest, j.ref.Name(), err)
 	}
 	desc.Size = w.Size()
 	file := File{Path: name, Descriptor: desc}

@@ -88,12 +88,16 @@ func resolve(ctx context.Context, repository *registry.Repository, ref scheme.Re
 	return image{}, fmt.Errorf("%w: more than %d indexes lie between the reference and a manifest", manifest.ErrInvalid, maxIndexDepth)
 }
 
-// get asks for one document and holds it to the descriptor; a want without a
-// digest, for a tag, takes what comes.
+// get asks for one document and holds it to the descriptor. A want without a
+// digest, for a tag, takes that which the registry names, if it names one: then
+// at least nothing between it and us has changed the bytes.
 func get(ctx context.Context, repository *registry.Repository, identifier string, want Descriptor) ([]byte, Descriptor, manifest.Document, error) {
 	served, err := repository.Manifest(ctx, identifier)
 	if err != nil {
 		return nil, Descriptor{}, manifest.Document{}, err
+	}
+	if named := digest.Digest(served.Digest); want.Digest == "" && named.Validate() == nil {
+		want.Digest = named
 	}
 	doc, err := manifest.Parse(served.ContentType, served.Body)
 	desc, wrong := verify(served.Body, doc.MediaType, want)
@@ -101,7 +105,7 @@ func get(ctx context.Context, repository *registry.Repository, identifier string
 		err = wrong // whatever the bytes mean, they are not those asked for
 	}
 	if err != nil {
-		return nil, Descriptor{}, manifest.Document{}, fmt.Errorf("manifest %s: %w", identifier, err)
+		return nil, Descriptor{}, manifest.Document{}, fmt.Errorf("GET %s: %w", served.URL, err)
 	}
 	return served.Body, desc, doc, nil
 }

@@ -163,12 +163,12 @@ var failures = map[string]failure{
 	"a manifest of an unknown type": {
 		fault: fetchertest.Fault{
 			Match: fetchertest.Match{Endpoint: fetchertest.Manifest}, Body: []byte(`{"schemaVersion":2,"mediaType":"application/x-unknown"}`),
-			Header: map[string][]string{"Content-Type": {"application/x-unknown"}},
+			Header: map[string][]string{"Content-Type": {"application/x-unknown"}, "Docker-Content-Digest": nil},
 		},
 		reason: fetcher.MediaTypeUnsupported, kind: fetcher.ErrUnsupported, phase: fetcher.Resolve, text: "application/x-unknown",
 	},
 	"a manifest that is HTML": {
-		fault:  fetchertest.Fault{Match: fetchertest.Match{Endpoint: fetchertest.Manifest}, Body: []byte("<html>\x1b[31m")},
+		fault:  fetchertest.Fault{Match: fetchertest.Match{Endpoint: fetchertest.Manifest}, Body: []byte("<html>\x1b[31m"), Header: map[string][]string{"Docker-Content-Digest": nil}},
 		reason: fetcher.ManifestInvalid, kind: fetcher.ErrUnsupported, phase: fetcher.Resolve, text: "not a JSON object",
 	},
 	"a manifest with another digest": {
@@ -178,6 +178,10 @@ var failures = map[string]failure{
 		fault: fetchertest.Fault{
 			Match: fetchertest.Match{Endpoint: fetchertest.Manifest}, Status: 200, Body: []byte(`{"schemaVersion":2}`),
 		},
+		reason: fetcher.DigestMismatch, kind: fetcher.ErrIntegrity, phase: fetcher.Resolve, text: "changed the bytes",
+	},
+	"a manifest by tag that was changed on its way": {
+		fault:  fetchertest.Fault{Corrupt: true, Match: fetchertest.Match{Endpoint: fetchertest.Manifest}},
 		reason: fetcher.DigestMismatch, kind: fetcher.ErrIntegrity, phase: fetcher.Resolve, text: "changed the bytes",
 	},
 	"a blob with another byte": {

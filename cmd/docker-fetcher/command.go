@@ -92,7 +92,8 @@ Every file is verified before it gets its name; what is there already is kept.
 
 URI is SCHEME://HOST[:PORT]/REPOSITORY?REFERENCE[#http|https], with the scheme
 docker, docker-manifest or docker-blob and a tag or digest as the reference; or
-a name as docker knows it: alpine, ghcr.io/owner/image:tag, NAME@DIGEST.
+a name as docker knows it: alpine, ghcr.io/owner/image:tag, NAME@DIGEST. What
+follows a scheme is such a name too if it has no "?": docker://alpine:3.20.
 
 The credential comes from --docker-config; else from --default-docker-config or,
 without that flag, from $DOCKER_CONFIG/config.json or ~/.docker/config.json.
@@ -176,6 +177,12 @@ func resolve(cmd *cobra.Command, o options, name string) error {
 
 // parse reads a URI or a familiar name from the command line.
 func parse(name string) (scheme.Reference, error) {
+	switch {
+	case name == "":
+		return scheme.Reference{}, usageError{errors.New("the URI is empty; give a URI or a name such as alpine:3.20")}
+	case strings.HasPrefix(name, "/"), strings.HasPrefix(name, "./"), strings.HasPrefix(name, "../"), name == ".":
+		return scheme.Reference{}, usageError{fmt.Errorf("%.100q is a path, not a URI; the order is URI DIR", name)}
+	}
 	ref, err := scheme.ParseFamiliar(name)
 	if err != nil {
 		return scheme.Reference{}, usageError{err}

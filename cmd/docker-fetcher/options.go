@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -63,7 +64,7 @@ func (o *options) transferFlags(flags *pflag.FlagSet) {
 	o.blobs, o.stall = fetcher.DefaultMaxConcurrentBlobs, duration(fetcher.DefaultStallTimeout)
 	o.logLevel = choice{"info", []string{"trace", "debug", "info", "warn", "error"}}
 	flags.Var(&o.blobs, "max-concurrent-blobs", "blobs of one image that are transferred at once")
-	flags.Var(&o.stall, "stall-timeout", "the longest time without a byte, such as 60s or 1mins")
+	flags.Var(&o.stall, "stall-timeout", "the longest time without a byte of a blob, such as 60s or 1mins; then it is continued, five times")
 	flags.Var(&o.logLevel, "log-level", "what to log on stderr: trace, debug, info, warn or error")
 }
 
@@ -101,8 +102,7 @@ func (o *options) open() (*fetcher.Fetcher, fetcher.DockerConfig, error) {
 // command, the one that docker uses, if there is one.
 func (o *options) defaults() ([]byte, error) {
 	if o.defaultConfig != "" || !o.oneShot {
-		// The original takes a file URL as well.
-		return o.read("--default-docker-config", strings.TrimPrefix(o.defaultConfig, "file://"))
+		return o.read("--default-docker-config", o.defaultConfig)
 	}
 	dir := os.Getenv("DOCKER_CONFIG")
 	if dir == "" {
@@ -121,10 +121,11 @@ func (o *options) defaults() ([]byte, error) {
 
 // read returns a docker config; nil for no path.
 func (o *options) read(what, path string) ([]byte, error) {
+	path = strings.TrimPrefix(path, "file://") // the original takes a file URL as well
 	switch {
 	case path == "":
 		return nil, nil
-	case strings.HasPrefix(strings.TrimSpace(path), "{"): // the original takes it; it must not be shown
+	case strings.ContainsAny(path, `{["`): // the original takes a config; it must not be shown
 		return nil, usageError{errors.New(what + " wants a file, not the config itself: " +
 			"all users of this machine can read a command line")}
 	}
@@ -136,12 +137,18 @@ func (o *options) read(what, path string) ([]byte, error) {
 	return data, nil
 }
 
+// configTimeout is how long a config may take that comes through a pipe.
+const configTimeout = 10 * time.Second
+
+// readBounded reads a file, or what a shell's <(...) writes; a FIFO that nobody
+// writes to does not hold it up.
 func readBounded(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	_ = f.SetReadDeadline(time.Now().Add(configTimeout)) // plain files have none and need none
 	data, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
 	if err == nil && len(data) > maxConfig {
 		err = fmt.Errorf("%s is larger than %d bytes, too large for a docker config", path, maxConfig)

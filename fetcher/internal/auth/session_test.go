@@ -151,7 +151,7 @@ func TestExchangeReadsTheAnswer(t *testing.T) {
 		"too much":                       {200, `{"token":"` + strings.Repeat("x", 128<<10) + `"}`, "the answer is larger than 128 KiB"},
 		"the token server's own refusal": {401, `{"details":"incorrect username or password"}`, "401 Unauthorized: incorrect username or password"},
 		"the spec's error list":          {403, `{"errors":[{"code":"DENIED","message":"no"}]}`, "403 Forbidden: DENIED: no"},
-		"a plain text":                   {403, "Your Authorization Token has expired.\r\nmore", "403 Forbidden: Your Authorization Token has expired."},
+		"a plain text":                   {403, "Your Authorization Token has expired.\r\nmore", "403 Forbidden: Your Authorization Token has expired"},
 		"a page of HTML":                 {403, "<html><body>no", "403 Forbidden"},
 		"a refusal without words":        {401, ``, "401 Unauthorized"},
 	} {

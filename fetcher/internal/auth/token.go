@@ -254,6 +254,7 @@ func plain(body []byte) string {
 
 func bounded(text string) string {
 	const most = 500
+	text = strings.TrimRight(text, ". ")
 	if len(text) > most {
 		return strings.ToValidUTF8(text[:most], "") + "…"
 	}

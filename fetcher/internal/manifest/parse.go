@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -20,6 +21,9 @@ const layerSchema1 = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 // for a broken one. The signatures of schema 1 are not verified; Payload says
 // which bytes its digest is over.
 func Parse(contentType string, body []byte) (Document, error) {
+	if !utf8.Valid(body) {
+		return Document{}, fmt.Errorf("%w: it is not UTF-8", ErrInvalid) // RFC 8259 section 8.1
+	}
 	top, err := scan(body)
 	if err != nil {
 		return Document{}, err

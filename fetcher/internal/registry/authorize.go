@@ -152,17 +152,26 @@ func (a *attempt) probe(ctx context.Context, step auth.Step) error {
 	return nil
 }
 
-// refused notes an outcome. Of several refusals the one to report is the last
-// that a credential met, or that of a token server that can't be reached: what
-// was tried after that only confirms it.
+// refused notes an outcome, and the refusal if it tells more than that before.
 func (a *attempt) refused(outcome auth.Outcome, e *Error) {
-	told := auth.CredentialRefused(a.past) || slices.ContainsFunc(a.past, func(o auth.Outcome) bool {
-		return o.Step.Action == auth.Exchange && o.Verdict == auth.Unanswered
-	})
-	if a.refusal == nil || !told || outcome.Step.Credentialed(a.facts) {
+	if a.refusal == nil || a.tellsMore(outcome, e) {
 		a.refusal = e
 	}
 	a.past = append(a.past, outcome)
+}
+
+// tellsMore reports whether a refusal is the one to report. It is the last that
+// the credential met, or that of a token server that can't be reached: what is
+// tried after that only confirms it. And a server that says no to one form of a
+// request tells more than the same that does not know the other form.
+func (a *attempt) tellsMore(outcome auth.Outcome, e *Error) bool {
+	if e.Reason == "TOKEN_SERVER_REFUSED" && a.refusal.Reason == "AUTH_FAILED" {
+		return false
+	}
+	told := auth.CredentialRefused(a.past) || slices.ContainsFunc(a.past, func(o auth.Outcome) bool {
+		return o.Step.Action == auth.Exchange && o.Verdict == auth.Unanswered
+	})
+	return !told || outcome.Step.Credentialed(a.facts)
 }
 
 // accepted remembers what served, and warns where it was not the credential.

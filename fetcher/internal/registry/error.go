@@ -71,6 +71,9 @@ func (r *Repository) refusal(ctx context.Context, resp *http.Response) (*Error, 
 		RetryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now()),
 	}
 	e.Reason, e.Hint = r.meaning(resp)
+	if e.RetryAfter > 0 {
+		e.Hint = fmt.Sprintf("it asks to wait %v", e.RetryAfter)
+	}
 	return e, nil
 }
 
@@ -119,6 +122,9 @@ func (r *Repository) meaning(resp *http.Response) (reason, hint string) {
 		return "RATE_LIMITED", "wait, or pull with a credential that has a higher limit"
 	case status >= 500:
 		return "REGISTRY_5XX", "try again later"
+	}
+	if status == http.StatusBadRequest && r.registry.Scheme == "http" {
+		return "REGISTRY_UNREACHABLE", "if the registry speaks https, leave out #http"
 	}
 	return "REGISTRY_UNREACHABLE", "is this a registry?"
 }
@@ -181,9 +187,12 @@ func transportMeaning(err error) (reason, hint string) {
 	var unknown x509.UnknownAuthorityError
 	var certificate *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
+	var redirect *redirectError
 	switch {
 	case errors.Is(err, ErrInsecureRedirect):
 		return "INSECURE_REGISTRY_REFUSED", ""
+	case errors.As(err, &redirect):
+		return "REGISTRY_UNREACHABLE", "the redirect is wrong; tell the registry's operator"
 	case errors.Is(err, ErrInternalAddress):
 		return "INSECURE_REGISTRY_REFUSED", "a registry on the Internet has no business there; tell its operator"
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):

@@ -60,7 +60,7 @@ func newTransports(given http.RoundTripper) transports {
 // proxy that resolves names and dials; then only addresses that are written as
 // such are judged.
 func (c *Client) roundTrip(req *http.Request, registry *url.URL) (*http.Response, error) {
-	transport := c.transports.inside
+	transport := c.inside
 	own := sameOrigin(req.URL, registry)
 	proxied := c.proxied(req)
 	if !own && !c.isInside(registry) {
@@ -111,7 +111,7 @@ func (c *Client) isInside(registry *url.URL) bool {
 
 // proxied reports whether a request goes through a proxy.
 func (c *Client) proxied(req *http.Request) bool {
-	t, ok := c.transports.inside.(*http.Transport)
+	t, ok := c.inside.(*http.Transport)
 	if !ok || t.Proxy == nil {
 		return false
 	}

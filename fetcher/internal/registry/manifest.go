@@ -14,7 +14,9 @@ import (
 // Manifest is a manifest or index as the registry served it.
 type Manifest struct {
 	ContentType string
+	Digest      string // Docker-Content-Digest, as it came; "" for none
 	Body        []byte // at most manifest.MaxSize bytes
+	URL         string // as messages may show it
 }
 
 // Manifest asks for a manifest or index by tag or digest. Its digest is the
@@ -35,7 +37,10 @@ func (r *Repository) Manifest(ctx context.Context, identifier string) (Manifest,
 				Message: fmt.Sprintf("the manifest is larger than %d MiB", manifest.MaxSize>>20),
 			}
 		case err == nil:
-			return Manifest{ContentType: resp.Header.Get("Content-Type"), Body: body}, nil
+			return Manifest{
+				ContentType: resp.Header.Get("Content-Type"), Digest: resp.Header.Get("Docker-Content-Digest"),
+				Body: body, URL: redact(resp.Request.URL),
+			}, nil
 		}
 		err = r.failure(ctx, resp.Request.URL, err)
 		if ctx.Err() != nil || errors.Is(err, errTrickle) || time.Since(begin) > answerBudget-headerTimeout {

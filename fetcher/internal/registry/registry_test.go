@@ -206,6 +206,18 @@ func TestARefusalSaysWhatWasTriedAndWhatToDo(t *testing.T) {
 	}
 }
 
+func TestTheNoOfATokenServerIsReportedNotThatItKnowsNoPOST(t *testing.T) {
+	t.Parallel()
+	r := fetchertest.New(t, fetchertest.Config{Auth: fetchertest.Auth{Scheme: fetchertest.Bearer, Username: "u", Password: "other"}})
+	r.PutImage(name, "latest", fetchertest.Image{})
+	r.Inject(fetchertest.Fault{Match: fetchertest.Match{Endpoint: fetchertest.Token, Method: "POST"}, Status: 405})
+	_, err := open(t, r, login).Manifest(t.Context(), "latest")
+	var e *Error
+	if !errors.As(err, &e) || e.Reason != "AUTH_FAILED" || !strings.Contains(err.Error(), "incorrect username or password") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestTenantsNeverShareAToken(t *testing.T) {
 	t.Parallel()
 	r := fetchertest.New(t, fetchertest.Config{Auth: fetchertest.Auth{Scheme: fetchertest.Bearer, Username: "u", Password: "p"}})
