@@ -93,8 +93,6 @@ type ResolveRequest struct {
 	URI      scheme.URI
 	Config   DockerConfig
 	Platform *Platform
-	// RequestID appears in logs and in Error.Metadata.
-	RequestID string
 	// Observe gets Warning events, as in a Request; nil: nobody does. Through a
 	// plugin they go to its log.
 	Observe func(Event)

@@ -18,7 +18,7 @@ const maxIndexDepth = 2
 // Resolve finds out what a docker or docker-manifest URI names. It writes
 // nothing to disk. The error is an *Error, or wraps the context's.
 func (f *Fetcher) Resolve(ctx context.Context, req ResolveRequest) (Resolution, error) {
-	request := Request{URI: req.URI, RequestID: req.RequestID}
+	request := Request{URI: req.URI}
 	watch := newWatch(ctx, req.Observe, 0)
 	resolution, phase, err := f.resolve(ctx, req, watch)
 	watch.stop()

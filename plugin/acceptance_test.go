@@ -329,10 +329,10 @@ func TestALayerThatComesTwiceIsFetchedOnceAndASkippedOneNever(t *testing.T) {
 
 func TestTheSecretIsTakenInAllItsForms(t *testing.T) {
 	each(t, func(t *testing.T, f Fetcher) {
-		r := fetchertest.New(t, fetchertest.Config{Auth: fetchertest.Auth{Scheme: fetchertest.Bearer, Username: "u", Password: "p:ä", Service: "s"}})
+		r := fetchertest.New(t, fetchertest.Config{Auth: fetchertest.Auth{Scheme: fetchertest.Bearer, Username: "u", Password: canary + ":ä", Service: "s"}})
 		blobs := layers(1)
 		pushed := r.PutImage(name, "latest", fetchertest.Image{Layers: blobs})
-		config := login(r.Host(), "u", "p:ä")
+		config := login(r.Host(), "u", canary+":ä")
 		secret := mesos.Secret{Type: mesos.Secret_VALUE, Value: &mesos.Secret_Value{Data: config}}
 		binary, err := secret.Marshal()
 		if err != nil {

@@ -109,6 +109,9 @@ func (c *Client) dispense() error {
 // socketDir makes the directory that holds the socket.
 func socketDir(parent string) (string, error) {
 	dir, err := os.MkdirTemp(parent, "docker-fetcher-")
+	if err == nil {
+		dir, err = filepath.Abs(dir)
+	}
 	if err != nil {
 		return "", fmt.Errorf("plugin socket: %w", err)
 	}
@@ -116,7 +119,7 @@ func socketDir(parent string) (string, error) {
 		_ = os.Remove(dir)
 		return "", fmt.Errorf("plugin socket: the path of %s is too long for a unix socket; choose a shorter Dir", dir)
 	}
-	return filepath.Abs(dir)
+	return dir, nil
 }
 
 // launch returns go-plugin's view of the config.

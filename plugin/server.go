@@ -21,7 +21,7 @@ type server struct {
 	fetcher Fetcher
 	info    *pb.GetInfoResponse
 	logger  hclog.Logger
-	live    sync.WaitGroup // fetches in flight, which Serve drains
+	live    sync.WaitGroup // calls in flight, which Serve drains
 }
 
 func newServer(config ServeConfig) *server {
@@ -48,11 +48,14 @@ func (s *server) GetInfo(_ context.Context, r *pb.GetInfoRequest) (*pb.GetInfoRe
 
 // Resolve implements the service.
 func (s *server) Resolve(ctx context.Context, r *pb.ResolveRequest) (*pb.ResolveResponse, error) {
+	s.live.Add(1)
+	defer s.live.Done()
 	resolution, err := s.fetcher.Resolve(ctx, fetcher.ResolveRequest{
 		URI: fromURI(r.GetUri()), Config: fromConfig(r.GetConfig()), Platform: fromPlatform(r.GetPlatform()),
 		Observe: func(e fetcher.Event) { warn(s.logger, e) },
 	})
 	if err != nil {
+		s.logger.Error("resolve failed", "error", err)
 		return nil, toStatus(err)
 	}
 	return toResolution(resolution), nil

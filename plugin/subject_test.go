@@ -28,8 +28,8 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	code := m.Run()
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
+	for _, check := range []func() error{func() error { return goleak.Find() }, suite.clean} {
+		if err := check(); err != nil && code == 0 {
 			_, _ = os.Stderr.WriteString(err.Error() + "\n")
 			code = 1
 		}
@@ -48,17 +48,44 @@ var executable = sync.OnceValues(func() (string, error) {
 	return path, err
 })
 
+// suite is what all tests together let out: the logs at their finest, errors,
+// results and events. In the end it is searched for the canary, which stands for
+// the secret in every test that has one.
+var suite trace
+
+// heard notes what comes out of a Fetcher.
+type heard struct{ Fetcher }
+
+func (h heard) Fetch(ctx context.Context, r fetcher.Request) (fetcher.Result, error) {
+	observe := r.Observe
+	r.Observe = func(e fetcher.Event) {
+		suite.note(e)
+		if observe != nil {
+			observe(e)
+		}
+	}
+	result, err := h.Fetcher.Fetch(ctx, r)
+	suite.note(r, result, err)
+	return result, err
+}
+
+func (h heard) Resolve(ctx context.Context, r fetcher.ResolveRequest) (fetcher.Resolution, error) {
+	resolution, err := h.Fetcher.Resolve(ctx, r)
+	suite.note(r, resolution, err)
+	return resolution, err
+}
+
 // subjects are all the ways to a Fetcher: each passes the same tests.
 var subjects = map[string]func(*testing.T) Fetcher{
-	"in process":        func(t *testing.T) Fetcher { return engine(t) },
-	"over gRPC":         func(t *testing.T) Fetcher { return overGRPC(t, engine(t)) },
-	"over gRPC, synced": func(t *testing.T) Fetcher { return synced{overGRPC(t, engine(t))} },
+	"in process":        func(t *testing.T) Fetcher { return heard{engine(t)} },
+	"over gRPC":         func(t *testing.T) Fetcher { return heard{overGRPC(t, engine(t))} },
+	"over gRPC, synced": func(t *testing.T) Fetcher { return heard{synced{overGRPC(t, engine(t))}} },
 	"in a process": func(t *testing.T) Fetcher {
 		path, err := executable()
 		if err != nil {
 			t.Fatal(err)
 		}
-		return launch(t, Config{Path: path, Dir: scratch})
+		return heard{launch(t, Config{Path: path, Dir: scratch})}
 	},
 }
 
@@ -77,7 +104,7 @@ func engine(t *testing.T) *fetcher.Fetcher {
 // within this process. go-plugin's own part is tested in a process.
 func overGRPC(t *testing.T, f Fetcher) *Client {
 	t.Helper()
-	s := newServer(ServeConfig{Fetcher: f, Version: "1.2.3", Commit: "abc", Logger: hclog.NewNullLogger()})
+	s := newServer(ServeConfig{Fetcher: f, Version: "1.2.3", Commit: "abc", Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: &suite})})
 	server := grpc.NewServer(append(s.options(nil), grpc.WaitForHandlers(true))...)
 	pb.RegisterFetcherServiceServer(server, s)
 	pipe := bufconn.Listen(64 << 10)
@@ -101,6 +128,10 @@ func overGRPC(t *testing.T, f Fetcher) *Client {
 // launch opens a plugin that is closed when the test ends.
 func launch(t *testing.T, config Config) *Client {
 	t.Helper()
+	if config.Logger == nil {
+		config.Args = []string{"serve", "--log-level", "trace"}
+		config.Logger = hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: &suite})
+	}
 	c, err := Open(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)

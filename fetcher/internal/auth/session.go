@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -253,7 +252,8 @@ func (s *Session) request(ctx context.Context, step Step) (token, error) {
 	for attempt := 1; ; attempt++ {
 		t, err := s.ask(ctx, realm, step)
 		// The doer repeats requests, but it can't know that an answer broke off.
-		if !errors.Is(err, io.ErrUnexpectedEOF) || attempt == maxBroken {
+		var failed *TokenError
+		if !errors.As(err, &failed) || !failed.broken || attempt == maxBroken || ctx.Err() != nil {
 			return t, err
 		}
 	}

@@ -35,6 +35,7 @@ type TokenError struct {
 	RetryAfter string
 	Err        error // the transport's, or what is wrong with the realm, where there was no answer
 	realm      bool  // Err is about the realm: nothing was sent
+	broken     bool  // Err came in the middle of the answer
 }
 
 func (e *TokenError) Error() string {
@@ -172,7 +173,7 @@ func readToken(resp *http.Response, at string, now time.Time) (token, error) {
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxTokenAnswer+1))
 	if err != nil {
-		return token{}, &TokenError{URL: at, Err: err}
+		return token{}, &TokenError{URL: at, Err: err, broken: true}
 	}
 	if resp.StatusCode != http.StatusOK {
 		return fail(Message(body))

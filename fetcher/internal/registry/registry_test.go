@@ -314,6 +314,8 @@ func TestAPassingFailureIsTriedAgain(t *testing.T) {
 		"a connection that broke":  {Drop: true, Times: 2},
 		"a manifest that broke":    {CutAt: 10, Times: 1},
 		"500 of the token server":  {Status: 500, Times: 1, Match: fetchertest.Match{Endpoint: fetchertest.Token}},
+		"a token that broke":       {CutAt: 5, Times: 1, Match: fetchertest.Match{Endpoint: fetchertest.Token}},
+		"a token that was reset":   {CutAt: 5, Reset: true, Times: 1, Match: fetchertest.Match{Endpoint: fetchertest.Token}},
 		"token server unreachable": {Drop: true, Times: 1, Match: fetchertest.Match{Endpoint: fetchertest.Token}},
 	} {
 		t.Run(title, func(t *testing.T) {
