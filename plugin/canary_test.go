@@ -79,7 +79,7 @@ func echo(endpoint fetchertest.Endpoint, status int, password string) fetchertes
 func TestTheSearchFindsTheCanaryInEveryForm(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
-		"x" + canary + "y", fmt.Sprint([]byte("u:" + canary)), fmt.Sprintf("%x", canary+"-right"),
+		"x" + canary + "y", fmt.Sprintf("%d", []byte("u:"+canary)), fmt.Sprintf("%x", canary+"-right"),
 		base64.StdEncoding.EncodeToString([]byte("u:" + canary + "-right")), base64.StdEncoding.EncodeToString([]byte("us:" + canary)),
 		base64.StdEncoding.EncodeToString([]byte("use:" + canary)), base64.StdEncoding.EncodeToString([]byte("user:" + canary + ":ä")),
 	} {

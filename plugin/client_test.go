@@ -219,8 +219,8 @@ func TestACallInFlightLearnsThatThePluginDied(t *testing.T) {
 func TestThePluginsEnvironmentIsWhatItNeedsAndNoMore(t *testing.T) {
 	t.Parallel()
 	got := safeEnvironment([]string{
-		"PATH=/bin", "HOME=/root", "AWS_SECRET_ACCESS_KEY=x", "https_proxy=p", "HTTPS_PROXY=p", "NO_PROXY=n", "TMPDIR=/t",
-		"SSL_CERT_FILE=f", "DOCKER_CONFIG=/root/.docker", "DOCKER_FETCHER_STALL_TIMEOUT=2m", "DOCKER_FETCHER_PLUGIN=cookie",
+		"PATH=/bin", "HOME=/home/u", "AWS_SECRET_ACCESS_KEY=x", "https_proxy=p", "HTTPS_PROXY=p", "NO_PROXY=n", "TMPDIR=/t",
+		"SSL_CERT_FILE=f", "DOCKER_CONFIG=/home/u/.docker", "DOCKER_FETCHER_STALL_TIMEOUT=2m", "DOCKER_FETCHER_PLUGIN=cookie",
 	})
 	want := []string{"PATH=/bin", "https_proxy=p", "HTTPS_PROXY=p", "NO_PROXY=n", "TMPDIR=/t", "SSL_CERT_FILE=f", "DOCKER_FETCHER_STALL_TIMEOUT=2m"}
 	if !slices.Equal(got, want) {
