@@ -64,7 +64,7 @@ func (e *Error) Unwrap() error { return e.Err }
 type Options struct {
 	Size  int64         // of the blob; -1: unknown, then it ends where the server ends it
 	Stall time.Duration // the longest wait for a byte; positive
-	// Progress is told, after each write, how far the transfer is; may be nil.
+	// Progress is told, with each read, how many bytes arrived; may be nil.
 	Progress func(offset int64, attempt int)
 }
 
@@ -128,13 +128,12 @@ func (t *transfer) stream(ctx context.Context) error {
 	buffer := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buffer)
 	for {
-		n, ended, err := fill(body, buffer[:])
+		n, ended, err := t.fill(body, buffer[:])
 		if n > 0 {
 			if _, err := t.w.Write(buffer[:n]); err != nil {
 				return err
 			}
 			t.offset += int64(n)
-			t.report()
 		}
 		switch {
 		case err != nil:
@@ -158,9 +157,10 @@ func (t *transfer) agree(total int64) error {
 	return nil
 }
 
-func (t *transfer) report() {
+// report tells how many bytes arrived, n of them not yet written.
+func (t *transfer) report(n int) {
 	if t.Progress != nil {
-		t.Progress(t.offset, t.attempt)
+		t.Progress(t.offset+int64(n), t.attempt)
 	}
 }
 
@@ -219,10 +219,12 @@ func (w *watched) Read(p []byte) (int, error) {
 
 // fill reads until p is full or the body ends. Only io.EOF itself is an end: a
 // broken connection may have it wrapped in its error.
-func fill(body io.Reader, p []byte) (n int, ended bool, err error) {
+func (t *transfer) fill(body io.Reader, p []byte) (n int, ended bool, err error) {
 	for n < len(p) {
 		m, err := body.Read(p[n:])
-		n += m
+		if n += m; m > 0 {
+			t.report(n)
+		}
 		if err == io.EOF {
 			return n, true, nil
 		}

@@ -8,7 +8,9 @@ import (
 	"io"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -520,4 +522,24 @@ func (zeros) Read(p []byte) (int, error) {
 	p = p[:min(len(p), 16<<10)]
 	clear(p)
 	return len(p), nil
+}
+
+// dripping gives its bytes one by one.
+type dripping string
+
+func (d dripping) Open(context.Context, int64) (transfer.Content, error) {
+	body := io.NopCloser(iotest.OneByteReader(strings.NewReader(string(d))))
+	return transfer.Content{ReadCloser: body, Total: int64(len(d))}, nil
+}
+
+func TestProgressMovesWithEachReadHoweverSlowTheLine(t *testing.T) {
+	t.Parallel()
+	var got []int64
+	options := transfer.Options{Size: 3, Stall: stall, Progress: func(offset int64, _ int) { got = append(got, offset) }}
+	if err := transfer.Copy(t.Context(), dripping("abc"), io.Discard, options); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]int64{1, 2, 3}, got); diff != "" {
+		t.Errorf("reports (-want +got):\n%s", diff)
+	}
 }
