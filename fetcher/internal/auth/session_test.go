@@ -404,3 +404,23 @@ func TestASessionsMemoryIsBounded(t *testing.T) {
 		t.Errorf("%d tokens and %d repositories are kept", len(s.tokens), len(s.kept))
 	}
 }
+
+func FuzzATokenAnswerIsAnErrorOrAUsableToken(f *testing.F) {
+	f.Add(200, `{"token":"t","expires_in":300,"issued_at":"2026-11-21T00:00:00Z"}`)
+	f.Add(200, `{"access_token":"e30.eyJpYXQiOjEsImV4cCI6Mn0.c2ln","expires_in":"1e9"}`)
+	f.Add(401, `{"errors":[{"code":"UNAUTHORIZED","message":"no"}]}`)
+	f.Add(500, "plain\ntext")
+	f.Fuzz(func(t *testing.T, status int, body string) {
+		resp := &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}
+		now := time.Now()
+		got, err := readToken(resp, "https://a.example/t", now)
+		var failed *TokenError
+		switch {
+		case err != nil && (!errors.As(err, &failed) || len(failed.Message) > 510):
+			t.Errorf("got %v", err)
+		case err != nil:
+		case got.value == "" || strings.ContainsAny(got.value, " \r\n\x00") || !got.expires.After(now) || got.expires.Sub(now) > 24*time.Hour:
+			t.Errorf("got token %q until %v", got.value, got.expires)
+		}
+	})
+}
