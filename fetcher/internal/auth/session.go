@@ -115,14 +115,16 @@ func (s *Session) Accepted(repository string, step Step) {
 
 // Refused forgets what a repository refused with this status, with or without
 // error= in the challenge, and leaves a token alone that replaced it meanwhile.
-// A token refused by 403 may serve another repository. What it says for people
-// is why, where the token itself tells: it granted nothing.
+// A new token that is refused by 403 may serve another repository; one that
+// served this repository before has gone bad. What it says for people is why,
+// where the token itself tells: it granted nothing.
 func (s *Session) Refused(repository, authorization string, status int) (why string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	value, bearer := strings.CutPrefix(authorization, "Bearer ")
 	kept := s.kept[repository]
-	if kept.Action == SendBasic && strings.HasPrefix(authorization, "Basic ") || bearer && s.tokens[kept.Grant].value == value {
+	served := kept.Action == SendBasic && strings.HasPrefix(authorization, "Basic ") || bearer && s.tokens[kept.Grant].value == value
+	if served {
 		delete(s.kept, repository)
 	}
 	if !bearer {
@@ -136,7 +138,7 @@ func (s *Session) Refused(repository, authorization string, status int) (why str
 			continue
 		}
 		why = grantedNothing(value, grant.Scope, repository)
-		if status != http.StatusForbidden {
+		if served || status != http.StatusForbidden {
 			delete(s.tokens, grant)
 		}
 	}

@@ -235,6 +235,20 @@ func TestATokenForbiddenToOneRepositoryServesTheOthers(t *testing.T) {
 	}
 }
 
+func TestATokenThatServedARepositoryAndIsForbiddenToItIsNotSentAgain(t *testing.T) {
+	t.Parallel()
+	n := 0
+	s := session(func(*http.Request) (int, string) { n++; return 200, fmt.Sprintf(`{"token":"t%d"}`, n) }, credential.Credential{})
+	for _, want := range []string{"Bearer t1", "Bearer t2"} {
+		got, err := s.Exchange(t.Context(), step)
+		if err != nil || got != want {
+			t.Fatalf("got %q, %v, want %q", got, err, want)
+		}
+		s.Accepted(repo, send(step))
+		s.Refused(repo, got, 403)
+	}
+}
+
 func TestAPeersEchoOfASecretIsRedacted(t *testing.T) {
 	t.Parallel()
 	s := session(func(*http.Request) (int, string) { return 200, `{"token":"access"}` },

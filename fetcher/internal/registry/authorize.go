@@ -184,7 +184,7 @@ func (a *attempt) accepted(step auth.Step) {
 }
 
 func (a *attempt) gaveUp() error {
-	a.refusal.Tried = auth.Tried(a.facts, a.past)
+	a.refusal.Tried = a.session.Redact(auth.Tried(a.facts, a.past)) // scopes are a peer's words
 	return a.refusal
 }
 

@@ -66,7 +66,7 @@ func (r *Repository) refusal(ctx context.Context, resp *http.Response) (*Error, 
 		return nil, ctx.Err()
 	}
 	e := &Error{
-		Method: resp.Request.Method, URL: redact(resp.Request.URL), Status: resp.StatusCode,
+		Method: resp.Request.Method, URL: r.session.Redact(redact(resp.Request.URL)), Status: resp.StatusCode,
 		Message:    r.session.Redact(auth.Message(body)),
 		RetryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now()),
 	}
@@ -178,7 +178,7 @@ func (r *Repository) failure(ctx context.Context, u *url.URL, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	e := &Error{Method: http.MethodGet, URL: redact(u), Message: err.Error(), Err: err}
+	e := &Error{Method: http.MethodGet, URL: redact(u), Message: r.session.Redact(err.Error()), Err: err}
 	e.Reason, e.Hint = transportMeaning(err)
 	return e
 }
