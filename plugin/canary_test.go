@@ -97,10 +97,7 @@ func TestTheSearchFindsTheCanaryInEveryForm(t *testing.T) {
 func TestACredentialShowsNowhere(t *testing.T) {
 	t.Parallel()
 	var seen trace
-	dir := filepath.Join(scratch, "canary")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
+	dir := short(t)
 	c := launch(t, Config{
 		Path: built(t), Args: []string{"serve", "--log-level", "trace"}, Dir: dir,
 		Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: &seen}),

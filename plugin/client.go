@@ -80,6 +80,7 @@ func Open(ctx context.Context, config Config) (*Client, error) {
 	select {
 	case <-ready:
 		if err != nil {
+			c.process.Kill() // which waits for all that the process wrote
 			err = words.reason(err)
 		}
 	case <-ctx.Done():

@@ -118,10 +118,7 @@ func TestOpenSaysWhyAndLeavesNothing(t *testing.T) {
 	} {
 		t.Run(title, func(t *testing.T) {
 			if test.config.Dir == "" {
-				var err error
-				if test.config.Dir, err = os.MkdirTemp(scratch, ""); err != nil {
-					t.Fatal(err)
-				}
+				test.config.Dir = short(t)
 			}
 			c, err := Open(test.ctx, test.config)
 			if err == nil {
@@ -140,8 +137,8 @@ func TestOpenSaysWhyAndLeavesNothing(t *testing.T) {
 
 func TestAnOpenThatIsCancelledReturnsAtOnce(t *testing.T) {
 	t.Parallel()
-	started := filepath.Join(scratch, "started")
-	script := filepath.Join(scratch, "silent")
+	dir := short(t)
+	started, script := filepath.Join(dir, "started"), filepath.Join(dir, "silent")
 	if err := os.WriteFile(script, []byte("#!/bin/sh\ntouch "+started+"\nexec sleep 60\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -170,10 +167,7 @@ func TestAnOpenThatIsCancelledReturnsAtOnce(t *testing.T) {
 
 func TestCloseEndsTheProcessAndRemovesTheSocket(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(scratch, "close")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
+	dir := short(t)
 	c, err := Open(t.Context(), Config{Path: built(t), Dir: dir})
 	if err != nil {
 		t.Fatal(err)

@@ -38,6 +38,16 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// short is a new directory whose path leaves room for a socket.
+func short(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(scratch, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 // executable builds docker-fetcher once.
 var executable = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(scratch, "docker-fetcher")
