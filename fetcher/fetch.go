@@ -1,6 +1,7 @@
 package fetcher
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -99,10 +100,7 @@ type job struct {
 
 // store writes the manifest and the index as they were served.
 func (j *job) store(image image) ([]File, error) {
-	name := j.output
-	if name == "" {
-		name = manifestName
-	}
+	name := cmp.Or(j.output, manifestName)
 	files := []File{{Path: name, Descriptor: image.descriptor}}
 	if err := j.dir.WriteFile(name, image.raw, digest.FromBytes(image.raw)); err != nil {
 		return nil, err
@@ -150,10 +148,7 @@ func (j *job) transfer(ctx context.Context, blobs []Descriptor) ([]File, error) 
 
 // blob fetches one blob, or finds that it is there.
 func (j *job) blob(ctx context.Context, desc Descriptor) (File, error) {
-	name := j.output
-	if name == "" {
-		name = content.BlobName(desc.Digest)
-	}
+	name := cmp.Or(j.output, content.BlobName(desc.Digest))
 	if size, ok := j.dir.Holds(ctx, name, desc); ok {
 		desc.Size = size
 		file := File{Path: name, Descriptor: desc, Reused: true}

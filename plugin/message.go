@@ -2,7 +2,6 @@ package plugin
 
 import (
 	"math"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -110,15 +109,13 @@ func fromRequest(m *pb.FetchRequest) fetcher.Request {
 		URI: fromURI(m.GetUri()), Directory: m.GetDirectory(), Config: fromConfig(m.GetConfig()),
 		OutputFileName: m.GetOutputFileName(), RequestID: m.GetRequestId(),
 		Platform: fromPlatform(o.GetPlatform()), MaxParallel: int(o.GetMaxParallel()),
-		StallTimeout: duration(o.GetStallTimeout()), ProgressInterval: duration(o.GetProgressInterval()),
+		StallTimeout: o.GetStallTimeout().AsDuration(), ProgressInterval: o.GetProgressInterval().AsDuration(),
 	}
 	for _, d := range o.GetSkipDigests() {
 		r.SkipDigests = append(r.SkipDigests, digest.Digest(d))
 	}
 	return r
 }
-
-func duration(m *durationpb.Duration) time.Duration { return m.AsDuration() }
 
 func toRequest(r fetcher.Request) (*pb.FetchRequest, error) {
 	config, err := toConfig(r.Config)
@@ -161,7 +158,7 @@ func toResult(r fetcher.Result) *pb.FetchResult {
 func fromResult(m *pb.FetchResult) fetcher.Result {
 	r := fetcher.Result{
 		Manifest: fromDescriptor(m.GetManifest()), BytesTransferred: m.GetBytesTransferred(),
-		Elapsed: duration(m.GetElapsed()), FinishedAt: m.GetFinishedAt().AsTime(),
+		Elapsed: m.GetElapsed().AsDuration(), FinishedAt: m.GetFinishedAt().AsTime(),
 	}
 	for _, f := range m.GetFiles() {
 		r.Files = append(r.Files, fromFile(f))

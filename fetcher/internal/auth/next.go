@@ -135,7 +135,7 @@ type ladder struct {
 
 // endpoint is rung 2.
 func (l ladder) endpoint() (Step, bool) {
-	for _, c := range l.bearers() {
+	for _, c := range bearers(l.challenges()) {
 		if step, ok := l.exchange(c, scopes(c.Params["scope"], l.facts.Repository), false); ok {
 			return step, true
 		}
@@ -158,10 +158,7 @@ func (l ladder) root() (Step, bool) {
 	if !l.tried(probe) {
 		return probe, true
 	}
-	for _, c := range l.offered(ProbeRoot) {
-		if c.Scheme != "bearer" || c.Params["realm"] == "" {
-			continue
-		}
+	for _, c := range bearers(l.atRoot()) {
 		if step, ok := l.exchange(c, scopes("", l.facts.Repository), false); ok {
 			return step, true
 		}
@@ -172,8 +169,7 @@ func (l ladder) root() (Step, bool) {
 // basic is rung 5.
 func (l ladder) basic() (Step, bool) {
 	step := Step{Action: SendBasic}
-	isBasic := func(c Challenge) bool { return c.Scheme == "basic" }
-	offered := slices.ContainsFunc(l.challenges(), isBasic) || slices.ContainsFunc(l.offered(ProbeRoot), isBasic)
+	offered := slices.ContainsFunc(l.challenges(), isBasic) || slices.ContainsFunc(l.atRoot(), isBasic)
 	return step, l.facts.Password && offered && !l.tried(step)
 }
 
@@ -182,10 +178,7 @@ func (l ladder) anonymous() (Step, bool) {
 	if !l.facts.credential() || !CredentialRefused(l.past) {
 		return Step{}, false
 	}
-	for _, c := range append(l.bearers(), l.offered(ProbeRoot)...) {
-		if c.Scheme != "bearer" || c.Params["realm"] == "" {
-			continue
-		}
+	for _, c := range bearers(append(l.challenges(), l.atRoot()...)) {
 		if step, ok := l.exchange(c, scopes(c.Params["scope"], l.facts.Repository)[:1], true); ok {
 			return step, true
 		}
@@ -228,10 +221,10 @@ func (l ladder) methods(grant Grant) []bool {
 	return []bool{false, true}
 }
 
-// bearers are the endpoint's usable Bearer challenges, newest answer first.
-func (l ladder) bearers() []Challenge {
+// bearers are those of the challenges that name a realm to ask.
+func bearers(challenges []Challenge) []Challenge {
 	var all []Challenge
-	for _, c := range l.challenges() {
+	for _, c := range challenges {
 		if c.Scheme == "bearer" && c.Params["realm"] != "" {
 			all = append(all, c)
 		}
@@ -250,10 +243,10 @@ func (l ladder) challenges() []Challenge {
 	return all
 }
 
-// offered are the challenges that an action brought.
-func (l ladder) offered(action Action) []Challenge {
+// atRoot are the challenges of GET /v2/.
+func (l ladder) atRoot() []Challenge {
 	for _, o := range l.past {
-		if o.Step.Action == action {
+		if o.Step.Action == ProbeRoot {
 			return o.Challenges
 		}
 	}
@@ -262,18 +255,13 @@ func (l ladder) offered(action Action) []Challenge {
 
 // leads reports whether the endpoint named a way in, be it one that is closed to us.
 func (l ladder) leads() bool {
-	return slices.ContainsFunc(l.challenges(), func(c Challenge) bool {
-		switch c.Scheme {
-		case "basic":
-			return true
-		case "bearer":
-			return c.Params["realm"] != "" && !l.has(func(o Outcome) bool {
-				return o.Step.Realm == c.Params["realm"] && o.Verdict == BadRealm
-			})
-		}
-		return false
+	named := l.challenges()
+	return slices.ContainsFunc(named, isBasic) || slices.ContainsFunc(bearers(named), func(c Challenge) bool {
+		return !l.has(func(o Outcome) bool { return o.Step.Realm == c.Params["realm"] && o.Verdict == BadRealm })
 	})
 }
+
+func isBasic(c Challenge) bool { return c.Scheme == "basic" }
 
 func (l ladder) has(match func(Outcome) bool) bool { return slices.ContainsFunc(l.past, match) }
 

@@ -36,23 +36,13 @@ type Error struct {
 
 // Error joins the parts with semicolons.
 func (e *Error) Error() string {
-	s := e.Method + " " + e.URL + ": "
-	if e.Status != 0 {
-		s += fmt.Sprintf("%d %s", e.Status, http.StatusText(e.Status))
-	}
-	words := []string{}
-	switch {
-	case e.Status != 0 && e.Message != "":
-		words = append(words, s+": "+e.Message)
-	default:
-		words = append(words, s+e.Message)
-	}
+	s := e.Method + " " + e.URL + ": " + e.told()
 	for _, more := range []string{e.Tried, e.Hint} {
 		if more != "" {
-			words = append(words, more)
+			s += "; " + more
 		}
 	}
-	return strings.Join(words, "; ")
+	return s
 }
 
 func (e *Error) Unwrap() error { return e.Err }
@@ -67,14 +57,18 @@ func (r *Repository) refusal(ctx context.Context, resp *http.Response) (*Error, 
 	}
 	e := &Error{
 		Method: resp.Request.Method, URL: r.session.Redact(redact(resp.Request.URL)), Status: resp.StatusCode,
-		Message:    r.session.Redact(auth.Message(body)),
-		RetryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now()),
+		Message: r.session.Redact(auth.Message(body)),
 	}
 	e.Reason, e.Hint = r.meaning(resp)
-	if e.RetryAfter > 0 {
+	e.asked(resp.Header.Get("Retry-After"))
+	return e, nil
+}
+
+// asked takes a Retry-After field, which is the best advice where there is one.
+func (e *Error) asked(field string) {
+	if e.RetryAfter = retryAfter(field, time.Now()); e.RetryAfter > 0 {
 		e.Hint = fmt.Sprintf("it asks to wait %v", e.RetryAfter)
 	}
-	return e, nil
 }
 
 // missingHints are for 404 and 410.
@@ -111,22 +105,33 @@ func (r *Repository) meaning(resp *http.Response) (reason, hint string) {
 	case status < 404 && !sameOrigin(resp.Request.URL, r.registry):
 		return "REGISTRY_UNREACHABLE", "the host that the registry redirects to refuses; try again later"
 	case status == http.StatusUnauthorized && r.credential.Key == "":
-		return "AUTH_REQUIRED", fmt.Sprintf("add a credential for %q to the docker config", r.host())
+		return "AUTH_REQUIRED", r.add()
 	case status == http.StatusUnauthorized:
 		return "AUTH_FAILED", r.renew()
 	case status == http.StatusForbidden && r.credential.Key == "":
 		return "REGISTRY_DENIED", fmt.Sprintf("it may need a credential for %q in the docker config", r.host())
 	case status == http.StatusForbidden:
 		return "REGISTRY_DENIED", fmt.Sprintf("the credential of key %q may not pull %s", r.credential.Key, r.name)
-	case status == http.StatusTooManyRequests:
-		return "RATE_LIMITED", "wait, or pull with a credential that has a higher limit"
-	case status >= 500:
-		return "REGISTRY_5XX", "try again later"
-	}
-	if status == http.StatusBadRequest && r.registry.Scheme == "http" {
+	case overloaded(status):
+		return overloadMeaning(status)
+	case status == http.StatusBadRequest && r.registry.Scheme == "http":
 		return "REGISTRY_UNREACHABLE", "if the registry speaks https, leave out #http"
 	}
 	return "REGISTRY_UNREACHABLE", "is this a registry?"
+}
+
+func overloaded(status int) bool { return status == http.StatusTooManyRequests || status >= 500 }
+
+// overloadMeaning is the same whoever answers, the registry or a token server.
+func overloadMeaning(status int) (reason, hint string) {
+	if status == http.StatusTooManyRequests {
+		return "RATE_LIMITED", "wait, or pull with a credential that has a higher limit"
+	}
+	return "REGISTRY_5XX", "try again later"
+}
+
+func (r *Repository) add() string {
+	return fmt.Sprintf("add a credential for %q to the docker config", r.host())
 }
 
 func (r *Repository) renew() string {
@@ -153,21 +158,19 @@ func (r *Repository) tokenRefusal(u *url.URL, err error) (auth.Verdict, *Error) 
 		e.Reason = "TOKEN_SERVER_REFUSED"
 		return auth.Unanswered, e
 	}
-	e.RetryAfter = retryAfter(token.RetryAfter, time.Now())
 	switch {
 	case token.Refused() && r.credential.Key == "":
-		e.Reason, e.Hint = "AUTH_REQUIRED", fmt.Sprintf("add a credential for %q to the docker config", r.host())
+		e.Reason, e.Hint = "AUTH_REQUIRED", r.add()
 	case token.Refused():
 		e.Reason, e.Hint = "AUTH_FAILED", r.renew()
-	case token.Status == http.StatusTooManyRequests:
-		e.Reason, e.Hint = "RATE_LIMITED", "wait, or pull with a credential that has a higher limit"
-	case token.Status >= 500:
-		e.Reason, e.Hint = "REGISTRY_5XX", "try again later"
+	case overloaded(token.Status):
+		e.Reason, e.Hint = overloadMeaning(token.Status)
 	case token.Unreachable():
 		e.Reason, e.Hint = transportMeaning(token.Err)
 	default:
 		e.Reason, e.Hint = "TOKEN_SERVER_REFUSED", "ask the registry's operator: its token server does not do what its challenge says"
 	}
+	e.asked(token.RetryAfter)
 	return token.Verdict(), e
 }
 

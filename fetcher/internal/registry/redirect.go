@@ -12,10 +12,10 @@ const maxRedirects = 10
 // ErrInsecureRedirect is a redirect from https to plain http.
 var ErrInsecureRedirect = errors.New("redirect from https to plain http refused")
 
-// follow sends req, to which registry led, and goes after redirects. A header set for one origin
-// (scheme, host and port) never reaches another: net/http's own rule compares
-// host names only, which leaks to another port and breaks object stores there
-// ("Only one auth mechanism allowed").
+// follow sends req, to which registry led, and goes after redirects. A header
+// set for one origin (scheme, host and port) never reaches another: net/http's
+// own rule compares host names only, which leaks to another port and breaks
+// object stores there ("Only one auth mechanism allowed").
 func (c *Client) follow(req *http.Request, registry *url.URL) (*http.Response, error) {
 	for range maxRedirects {
 		resp, err := c.roundTrip(req, registry)

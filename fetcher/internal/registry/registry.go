@@ -1,8 +1,8 @@
 // Package registry speaks the distribution API, read side, to one repository
 // of one registry.
 //
-// Three loops, each in a function of its own: authorize (authorize.go) climbs
-// the ladder of package auth for one request; retry (retry.go) repeats what
+// Three loops, each in a function of its own: climb (authorize.go) goes up the
+// ladder of package auth for one request; retry (retry.go) repeats what
 // failed for a passing reason; follow (redirect.go) goes after redirects.
 package registry
 
@@ -12,7 +12,6 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
-	"strings"
 	"sync"
 	"time"
 
@@ -144,5 +143,5 @@ func (r *Repository) get(ctx context.Context, path, missing string, header http.
 // redact returns a URL as messages may show it: presigned queries and user
 // names are secrets.
 func redact(u *url.URL) string {
-	return strings.TrimSuffix((&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String(), "?")
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }

@@ -15,8 +15,8 @@ import (
 
 const (
 	maxAttempts = 5
-	// retryBudget is how long after the first attempt another one may begin. With
-	// the transport's own bounds a dead registry is reported within 30 s.
+	// retryBudget is how long after the first attempt another one may begin. What
+	// it adds up to with the other bounds is the answerBudget's to limit.
 	retryBudget = 8 * time.Second
 	firstWait   = 200 * time.Millisecond
 )
