@@ -1,10 +1,6 @@
 package scheme
 
-import (
-	"strings"
-
-	"github.com/distribution/reference"
-)
+import "strings"
 
 // ParseFamiliar parses what people type: everything that Parse takes, and
 // familiar names, as docker reads them:
@@ -46,23 +42,59 @@ func ParseFamiliar(s string) (Reference, error) {
 	return FromURI(u)
 }
 
-// parseName parses [HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST] into the parts of
-// a URI; Query is nil without tag and digest.
+// parseName parses a name into the parts of a URI, as docker's reference
+// package does, which the tests hold it to. The parts and their lengths are
+// those of the package comment, where docker allows more:
+//
+//	name   = [ domain "/" ] repository [ ":" tag ] [ "@" digest ]
+//	domain = host [ ":" port ]
+//
+// What stands before the first "/" is a domain where it can't begin a
+// repository: where it has a ".", a ":" or an upper-case letter; and where it
+// is localhost. All other names are of docker.io. 64 hex digits alone are no
+// name but the id of an image. Query is nil without tag and digest.
 func parseName(s string) (URI, error) {
 	name, digest, err := cutDigest(s)
 	if err != nil {
 		return URI{}, err
 	}
-	named, err := reference.ParseNormalizedNamed(name)
-	if err != nil || reference.Domain(named) == "" { // no domain: it took a bad host for a part of the path
-		return URI{}, nameRefused(name)
+	if digest == nil && isHex(name, 64) {
+		return URI{}, invalid(PartPath, "image name "+quote(name)+
+			" is the id of an image, not a name such as alpine:3.20 or ghcr.io/org/app")
 	}
-	u := URI{Path: reference.Path(named), Query: digest}
-	if tagged, ok := named.(reference.Tagged); ok && digest == nil {
-		u.Query = new(tagged.Tag())
+	domain, rest := cutDomain(name)
+	repository, tag := cutTag(rest)
+	if err := checkRepository(repository); err != nil { // FromURI would drop a leading slash
+		return URI{}, err
 	}
-	u.Host, u.Port, err = splitAuthority(reference.Domain(named))
+	u := URI{Path: repository, Query: tag}
+	if tag != nil {
+		if err := checkTag(*tag); err != nil { // whether or not there is a digest
+			return URI{}, err
+		}
+	}
+	if digest != nil {
+		u.Query = digest
+	}
+	u.Host, u.Port, err = splitAuthority(domain)
 	return u, err
+}
+
+// cutDomain cuts a name after its domain, which is docker.io where it has none.
+func cutDomain(name string) (domain, rest string) {
+	domain, rest, found := strings.Cut(name, "/")
+	if found && (domain == "localhost" || strings.ContainsAny(domain, ".:") || strings.ToLower(domain) != domain) {
+		return domain, rest
+	}
+	return dockerHub, name
+}
+
+// cutTag cuts repository[:tag]; tag is nil where there is none. A ':' before
+// the last '/' begins no tag.
+func cutTag(s string) (repository string, tag *string) {
+	last := strings.LastIndex(s, "/") + 1
+	component, tag := cutOptional(s[last:], ":")
+	return s[:last] + component, tag
 }
 
 // cutDigest cuts name@digest; digest is nil where there is none. What is no
@@ -77,35 +109,4 @@ func cutDigest(s string) (name string, digest *string, err error) {
 		return "", nil, userRefused()
 	}
 	return name, &text, checkDigest(text)
-}
-
-// nameRefused finds the part that made the reference package refuse
-// [HOST[:PORT]/]REPOSITORY[:TAG]; its own errors don't tell.
-func nameRefused(name string) error {
-	host, path, found := strings.Cut(name, "/")
-	if !found || !strings.ContainsAny(host, ".:") {
-		path = name
-	} else if err := hostRefused(host); err != nil {
-		return err
-	}
-	tagAt := strings.LastIndex(path, "/") + 1
-	last, tag := cutOptional(path[tagAt:], ":")
-	if err := checkRepository(path[:tagAt] + last); err != nil {
-		return err
-	}
-	if tag != nil {
-		if err := checkTag(*tag); err != nil {
-			return err
-		}
-	}
-	return invalid(PartPath, "image name "+quote(name)+" is not a name of at most 255 characters such as "+
-		"alpine:3.20 or ghcr.io/org/app; the id of an image is no name")
-}
-
-func hostRefused(authority string) error {
-	host, _, err := splitAuthority(authority)
-	if err == nil {
-		_, err = parseHost(host)
-	}
-	return err
 }

@@ -2,7 +2,6 @@ package scheme
 
 import (
 	"net/netip"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -16,18 +15,6 @@ import (
 const (
 	hostMax = 253 // RFC 1035, section 2.3.4, without the final dot
 	nameMax = 255 // registry, port and repository, as distribution-spec "Pulling manifests" advises
-)
-
-const (
-	dnsLabel  = `[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?` // RFC 1123, section 2.1
-	component = `[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*`
-)
-
-var (
-	dnsName        = regexp.MustCompile(`^` + dnsLabel + `(?:\.` + dnsLabel + `)*$`)
-	number         = regexp.MustCompile(`^(?:[0-9]+|0[xX][0-9a-fA-F]*)$`)
-	repositoryName = regexp.MustCompile(`^` + component + `(?:/` + component + `)*$`)
-	tagName        = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
 )
 
 func parseKind(scheme string) (Kind, error) {
@@ -55,7 +42,7 @@ func parseHost(host *string) (string, error) {
 		return "", invalid(PartHost, bad+" is not ASCII; write the name in its punycode form (xn--...)")
 	case strings.HasSuffix(h, "."):
 		return "", invalid(PartHost, bad+" ends with a dot; leave it out")
-	case len(h) > hostMax || !dnsName.MatchString(h):
+	case len(h) > hostMax || !isDNSName(h):
 		return "", invalid(PartHost, bad+" is neither a DNS name (labels of letters, digits and inner hyphens, "+
 			"at most 63 characters each and 253 in all) nor an IP address")
 	case looksLikeIPv4(h) && !isIPv4(h):
@@ -84,7 +71,7 @@ func parseIPv6(host string) (string, error) {
 // looksLikeIPv4 is the "ends in a number" test of the WHATWG URL standard:
 // some resolvers take such a host (0x7f.1, 127.1, 2130706433) for an address.
 func looksLikeIPv4(host string) bool {
-	return number.MatchString(host[strings.LastIndex(host, ".")+1:])
+	return isNumber(host[strings.LastIndex(host, ".")+1:])
 }
 
 func isIPv4(host string) bool {
@@ -126,7 +113,7 @@ func checkRepository(repository string) error {
 		return missing(PartPath, "repository (uri.path) is not specified; it is a path such as library/busybox")
 	case len(repository) > nameMax:
 		return invalid(PartPath, bad+" is longer than 255 characters")
-	case repositoryName.MatchString(repository):
+	case isRepository(repository):
 		return nil
 	case strings.ContainsFunc(repository, unicode.IsUpper):
 		return invalid(PartPath, bad+" has upper-case letters; repository names are lower case")
@@ -147,7 +134,7 @@ func parseIdentifier(kind Kind, query *string) (string, digest.Digest, error) {
 }
 
 func checkTag(tag string) error {
-	if tagName.MatchString(tag) {
+	if isTag(tag) {
 		return nil
 	}
 	return invalid(PartQuery, "image tag (uri.query) "+quote(tag)+" is not a tag: at most 128 letters, digits, "+
@@ -158,8 +145,7 @@ func checkTag(tag string) error {
 // program links: a digest becomes a file name and must be verifiable.
 func checkDigest(text string) error {
 	algorithm, hex, _ := strings.Cut(text, ":")
-	size := map[string]int{"sha256": 64, "sha512": 128}[algorithm]
-	if size != 0 && len(hex) == size && strings.Trim(hex, "0123456789abcdef") == "" {
+	if algorithm == "sha256" && isHex(hex, 64) || algorithm == "sha512" && isHex(hex, 128) {
 		return nil
 	}
 	return invalid(PartDigest, "digest (uri.query) "+quote(text)+" is neither sha256: with 64 "+
