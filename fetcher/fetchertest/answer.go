@@ -45,6 +45,23 @@ func (a answer) with(name string, values ...string) answer {
 	return a
 }
 
+// withAll adds headers; one without values is removed.
+func (a answer) withAll(header http.Header) answer {
+	for name, values := range header {
+		a = a.with(name, values...)
+	}
+	return a
+}
+
+// tooMany answers a request beyond the limit.
+func (l Limits) tooMany(e Endpoint) answer {
+	a := errorOf(e, http.StatusTooManyRequests)
+	if l.RetryAfter != "" {
+		a = a.with("Retry-After", l.RetryAfter)
+	}
+	return a
+}
+
 func (a answer) length() int64 { return a.to - a.from }
 
 func (a answer) body() io.Reader { return io.NewSectionReader(a.content, a.from, a.length()) }

@@ -36,19 +36,40 @@ type Fault struct {
 	// Body; the Body is the distribution-spec's error if it is nil.
 	Status int
 	// Header replaces fields of the answer; a field without values is
-	// removed: {"Docker-Content-Digest": nil}.
+	// removed: {"Docker-Content-Digest": nil}. If-Range is judged by a blob's
+	// ETag as it is here: {"ETag": {`W/"weak"`}}.
 	Header http.Header
 	// Body replaces the body; without Status, the status and the other fields
 	// stay as they are. Nil: it does not, empty: by nothing.
 	Body []byte
 
-	IgnoreRange bool  // 200 and the whole, to a request for a range
-	Corrupt     bool  // the body's middle byte is changed
-	Truncate    int64 // so many bytes are missing at the end, in Content-Length too
-	Extra       int64 // so many bytes follow after the end, in Content-Length too
-	Chunked     bool  // no Content-Length
-	ShortAt     int64 // the body ends after so many bytes, properly, without Content-Length
+	// IgnoreRange makes the answer to a request for a range 200 and the whole.
+	IgnoreRange bool
+	// IgnoreIfRange makes it 206 whatever the If-Range says.
+	IgnoreIfRange bool
+	// Replaced puts another blob of the same size in this one's place: other
+	// bytes, each of them, and the ETag "another", by which If-Range is judged.
+	Replaced bool
+	// MoveFirst and MoveLast move the ends of the range that is answered by so
+	// many bytes, as far as the blob goes: it begins later or, below 0,
+	// earlier than was asked, and ends likewise. The Content-Range says so.
+	MoveFirst, MoveLast int64
+	// ContentRange replaces that field of a 206. In it, {first}, {last} and
+	// {size} stand for the truth: "bytes {first}-{last}/*".
+	ContentRange string
+	// Multipart wraps the range of a 206 as multipart/byteranges with one part
+	// (RFC 9110 section 15.3.7.2).
+	Multipart bool
 
+	Corrupt  bool  // the body's middle byte is changed
+	Truncate int64 // so many bytes are missing at the end, in Content-Length too
+	Extra    int64 // so many bytes follow after the end, in Content-Length too
+	Chunked  bool  // no Content-Length
+	ShortAt  int64 // the body ends after so many bytes, properly, without Content-Length
+
+	// Rate is the pace of the body in bytes per second, without bursts: a
+	// trickle. 0: as fast as [Config.Link] lets it.
+	Rate int64
 	// StallAt makes nothing follow after so many bytes of the body: for ever, or until Hold is closed.
 	StallAt int64
 	// CutAt closes the connection (in HTTP/2, resets the stream) after so many bytes of
@@ -65,6 +86,7 @@ type Match struct {
 	Method     string // empty: any
 	Repository string // empty: any
 	Identifier string // a tag or digest, as the request has it; empty: any
+	Ranged     bool   // only requests with a Range field, whatever it says
 	MinOffset  int64  // only requests for a range that begins here or later; one without a range begins at 0
 }
 
@@ -115,5 +137,6 @@ func (m Match) matches(q Request) bool {
 		(m.Method == "" || m.Method == q.Method) &&
 		(m.Repository == "" || m.Repository == q.Repository) &&
 		(m.Identifier == "" || m.Identifier == q.Identifier) &&
+		(!m.Ranged || q.Range != "") &&
 		m.MinOffset <= max(b.first, 0)
 }

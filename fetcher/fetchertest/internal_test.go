@@ -3,9 +3,12 @@ package fetchertest
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 )
 
 func TestParseRangeTakesOneRangeAndIgnoresTheRest(t *testing.T) {
@@ -68,6 +71,44 @@ func TestAHeldRequestEndsWithItsClient(t *testing.T) {
 		_ = resp.Body.Close()
 	}
 	r.life.running.Wait() // hangs if the request doesn't end
+}
+
+func TestAGateThatIsShutWaitsForItsOpeningOrTheEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(newTunnels(), Config{})
+		g.shut()
+		accepted := make(chan error, 1)
+		go func() {
+			_, err := g.Accept()
+			accepted <- err
+		}()
+		synctest.Wait()
+		select {
+		case err := <-accepted:
+			t.Errorf("while it is shut: %v", err)
+		default:
+		}
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-accepted; !errors.Is(err, net.ErrClosed) {
+			t.Errorf("at the end: %v", err)
+		}
+	})
+}
+
+func TestAConnectionThatWasOnItsWayWhenTheGateWasShutIsClosed(t *testing.T) {
+	t.Parallel()
+	g := newGate(newTunnels(), Config{})
+	g.shut()
+	client, server := net.Pipe()
+	if c := g.admit(server); c != nil || g.load != (Load{}) {
+		t.Errorf("admitted, %+v", g.load)
+	}
+	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("the client got %v", err)
+	}
 }
 
 func FuzzParseRangeStaysInsideTheContent(f *testing.F) {

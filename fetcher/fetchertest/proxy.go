@@ -1,7 +1,6 @@
 package fetchertest
 
 import (
-	"context"
 	"crypto/tls"
 	"net"
 	"net/http"
@@ -13,9 +12,6 @@ import (
 
 // start begins to listen, for the proxy's clients and in the tunnels.
 func (n *Internet) start(tb testing.TB) {
-	remember := func(ctx context.Context, conn net.Conn) context.Context {
-		return context.WithValue(ctx, connKey{}, conn)
-	}
 	errorLog := n.life.log(tb)
 	n.beyond = &http.Server{
 		Handler: n.living(n.arrive), ErrorLog: errorLog, ConnContext: remember, ReadHeaderTimeout: time.Minute,
@@ -23,6 +19,7 @@ func (n *Internet) start(tb testing.TB) {
 	n.life.running.Go(func() { _ = n.beyond.Serve(n.tunnels) }) // ends with close
 	n.proxy = httptest.NewUnstartedServer(n.living(n.forward))
 	n.proxy.Config.ErrorLog, n.proxy.Config.ConnContext = errorLog, remember
+	n.proxy.Listener = newGate(n.proxy.Listener, Config{})
 	n.proxy.Start()
 }
 

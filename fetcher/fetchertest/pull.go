@@ -2,9 +2,6 @@ package fetchertest
 
 import (
 	"bytes"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"net/http"
 	"net/url"
 	"strings"
@@ -61,7 +58,7 @@ func (r *Registry) pullBlob(q Request) answer {
 	if r.cdn != "" {
 		path := "/" + q.Repository + "/" + q.Identifier
 		return textAnswer(http.StatusTemporaryRedirect, "").
-			with("Location", r.cdn+path+"?"+signedQuery(path)).
+			with("Location", r.cdn+path+"?"+r.targets.sign(path)).
 			with("Docker-Content-Digest", q.Identifier)
 	}
 	return blobAnswer(q, c).with("Docker-Content-Digest", q.Identifier)
@@ -70,12 +67,18 @@ func (r *Registry) pullBlob(q Request) answer {
 // answerCDN is the content host: no registry any more, but a store like S3.
 func (r *Registry) answerCDN(q Request) answer {
 	path, err := url.PathUnescape(q.Path)
+	target := forged
+	if err == nil && q.Authorization == "" {
+		target = r.targets.judge(path, q.Query, r.config.TargetUses)
+	}
 	switch {
 	case q.Authorization != "":
 		return storeError(http.StatusBadRequest, "InvalidArgument", "Only one auth mechanism allowed; only the X-Amz-Algorithm "+
 			"query parameter, Signature query string parameter or the Authorization header should be specified")
-	case err != nil || q.Query != signedQuery(path):
+	case target == forged:
 		return storeError(http.StatusForbidden, "SignatureDoesNotMatch", "The request signature we calculated does not match the signature you provided.")
+	case target == expired:
+		return r.config.expiredTarget()
 	case q.Method != http.MethodGet && q.Method != http.MethodHead:
 		return storeError(http.StatusMethodNotAllowed, "MethodNotAllowed", "The specified method is not allowed against this resource.")
 	case !r.store.has(q.Repository):
@@ -93,14 +96,6 @@ func blobAnswer(q Request, c content) answer {
 		with("Accept-Ranges", "bytes").
 		with("ETag", `"`+q.Identifier+`"`).
 		ranged(q)
-}
-
-// signedQuery looks like an AWS presigned query, and the content host holds
-// its clients to it.
-func signedQuery(path string) string {
-	mac := hmac.New(sha256.New, []byte("fetchertest"))
-	mac.Write([]byte(path))
-	return "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Expires=1200&X-Amz-SignedHeaders=host&X-Amz-Signature=" + hex.EncodeToString(mac.Sum(nil))
 }
 
 func storeError(status int, code, message string) answer {

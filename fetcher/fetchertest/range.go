@@ -1,6 +1,9 @@
 package fetchertest
 
 import (
+	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -51,21 +54,70 @@ func (b byteRange) of(size int64) (from, to int64, ok bool) {
 	return b.first, min(b.last, size-1) + 1, b.first < size
 }
 
-// ranged answers a request for a part of a (RFC 9110 section 14.2); a has an
-// ETag. If-Range holds for a strong match only.
+// ranged answers a request for a part of a (RFC 9110 section 14.2). If-Range
+// holds for a strong match with a's ETag only.
 func (a answer) ranged(q Request) answer {
 	b, ok := parseRange(q.Range)
-	if !ok || q.Method != http.MethodGet || q.IfRange != "" && q.IfRange != a.header.Get("ETag") {
+	if !ok || q.Method != http.MethodGet || q.IfRange != "" && !strongMatch(q.IfRange, a.header.Get("ETag")) {
 		return a
 	}
-	size := strconv.FormatInt(a.content.Size(), 10)
 	from, to, ok := b.of(a.content.Size())
 	if !ok {
 		return textAnswer(http.StatusRequestedRangeNotSatisfiable, "invalid range: failed to overlap\n").
-			with("Content-Range", "bytes */"+size)
+			with("Content-Range", fmt.Sprintf("bytes */%d", a.content.Size()))
 	}
+	return a.part(from, to)
+}
+
+// strongMatch is the strong comparison of RFC 9110 section 8.8.3.2.
+func strongMatch(a, b string) bool { return a == b && !strings.HasPrefix(a, "W/") }
+
+// part is the 206 with the bytes of a from from to before to.
+func (a answer) part(from, to int64) answer {
 	a.status, a.from, a.to = http.StatusPartialContent, from, to
-	return a.with("Content-Range", "bytes "+strconv.FormatInt(from, 10)+"-"+strconv.FormatInt(to-1, 10)+"/"+size)
+	return a.with("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, to-1, a.content.Size()))
+}
+
+// takesRanges reports whether a is a blob.
+func (a answer) takesRanges() bool { return a.header.Get("Accept-Ranges") == "bytes" }
+
+// multipart is a as the only part of a multipart/byteranges (RFC 9110 section 14.6).
+func (a answer) multipart() answer {
+	const boundary = "fetchertest"
+	head := "--" + boundary + "\r\nContent-Type: " + a.header.Get("Content-Type") +
+		"\r\nContent-Range: " + a.header.Get("Content-Range") + "\r\n\r\n"
+	a.content = joined{
+		strings.NewReader(head), io.NewSectionReader(a.content, a.from, a.length()), strings.NewReader("\r\n--" + boundary + "--\r\n"),
+	}
+	a.from, a.to = 0, a.content.Size()
+	return a.with("Content-Type", "multipart/byteranges; boundary="+boundary).with("Content-Range")
+}
+
+// joined is contents one after the other.
+type joined []content
+
+func (j joined) Size() (size int64) {
+	for _, c := range j {
+		size += c.Size()
+	}
+	return size
+}
+
+func (j joined) ReadAt(p []byte, off int64) (n int, err error) {
+	for _, c := range j {
+		if n < len(p) && off < c.Size() {
+			m, err := c.ReadAt(p[n:], off)
+			if n += m; err != nil && !errors.Is(err, io.EOF) {
+				return n, err
+			}
+			off = c.Size()
+		}
+		off -= c.Size()
+	}
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
 }
 
 // whole takes ranged back.

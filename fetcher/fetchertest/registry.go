@@ -7,8 +7,9 @@
 //   - [Registry] and [Config]: one registry and how it is set up
 //   - [Auth]: what it asks for; the token server grants accordingly
 //   - [Image], [PlatformImage] and the Put methods: what it holds
+//   - [Link] and [Limits]: how fast its hosts are reached, how much they take on
 //   - [Fault] and [Match]: what it does wrong, to which requests, how often
-//   - [Request] and [Endpoint]: what it was asked
+//   - [Request], [Endpoint] and [Load]: what it was asked, and how much at once
 //   - [Profile] and [Profiles]: how the registries of the world behave
 //   - [Internet]: where they are reached under their own names
 //
@@ -35,12 +36,15 @@ type Registry struct {
 	journal   *journal
 	faults    faults
 	tokens    tokens
+	targets   targets
+	pace      pace                                // of all connections together
 	answers   func(Request, *http.Request) answer // before a fault spoils it
 
 	// The addresses, without a slash at the end; realm and cdn are empty where
 	// there is none. The realm is the token server's.
 	registry, realm, cdn string
 	servers              []*httptest.Server
+	gates                map[string]*gate // by host and port
 }
 
 // Config says how a registry is set up. The zero value is an open registry
@@ -54,6 +58,16 @@ type Config struct {
 	// As S3 does, that host answers 400 to a request that carries
 	// Authorization, and 403 to one whose signature is missing or wrong.
 	Redirect bool
+	// TargetUses is how many requests each address is good for that a blob was
+	// redirected to; 0: any number. See also [Registry.ExpireTargets].
+	TargetUses int
+	// TargetExpired is the status of the content host's answer after that; 0:
+	// 403, as S3 has it. Others say 400.
+	TargetExpired int
+	// Link slows the answers of all hosts.
+	Link Link
+	// Limits is how much each host takes on at once.
+	Limits Limits
 }
 
 // New starts a registry that runs until the test ends. Then it cuts all
@@ -64,8 +78,7 @@ func New(tb testing.TB, config Config) *Registry {
 	if err := config.Auth.check(); err != nil {
 		tb.Fatalf("fetchertest: %v", err)
 	}
-	r := &Registry{config: config, life: newLife(), journal: &journal{}}
-	r.answers = r.answer
+	r := newRegistry(config)
 	if config.TLS {
 		var err error
 		if r.authority, err = newAuthority(); err != nil {
@@ -80,6 +93,16 @@ func New(tb testing.TB, config Config) *Registry {
 	}
 	r.registry = r.start(tb, registryTarget) // last, for its answers name the others
 	tb.Cleanup(r.close)
+	return r
+}
+
+// newRegistry makes a registry without hosts.
+func newRegistry(config Config) *Registry {
+	r := &Registry{
+		config: config, life: newLife(), journal: &journal{},
+		gates: map[string]*gate{}, pace: pace{rate: config.Link.Rate},
+	}
+	r.answers = r.answer
 	return r
 }
 

@@ -208,7 +208,11 @@ func TestRequestsAreNotedAsTheyWereSent(t *testing.T) {
 		Endpoint: fetchertest.Manifest, Repository: "a/b", Identifier: "no tag",
 		Method: "HEAD", Scheme: "http", Host: r.Host(), Path: "/v2/a/b/manifests/no%20tag", UserAgent: "test/1", Status: 404,
 	}}
-	if diff := cmp.Diff(want, r.Requests()); diff != "" {
+	got := r.Requests()
+	for i := range got {
+		got[i].Connection = "" // another one each time
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("requests (-want +got):\n%s", diff)
 	}
 	if r.Count(fetchertest.Blob) != 1 || r.Count(fetchertest.Root) != 0 || r.Count(fetchertest.Any) != 2 {

@@ -1,26 +1,32 @@
 package fetchertest
 
 import (
-	"crypto/tls"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"strconv"
+	"time"
 )
 
 // reply writes one answer, with what a fault does to its writing.
 type reply struct {
-	w     http.ResponseWriter
-	req   *http.Request
-	life  *life
-	note  *note
-	fault Fault
+	w       http.ResponseWriter
+	req     *http.Request
+	life    *life
+	note    *note
+	conn    *connection
+	leave   func() // the request is over, as its client sees it
+	fault   Fault
+	latency time.Duration
+	paces   paces
 }
 
 func (r reply) write(a answer) {
+	if r.latency > 0 {
+		r.waitUntil(time.Now().Add(r.latency))
+	}
 	if r.fault.Hold != nil && r.fault.StallAt == 0 {
-		r.wait(r.fault.Hold)
+		wait(r, r.fault.Hold)
 	}
 	if r.fault.Drop {
 		r.abort()
@@ -33,14 +39,17 @@ func (r reply) write(a answer) {
 	if a.reaches(r.fault.StallAt) {
 		sent = r.send(body, r.fault.StallAt)
 		r.flush()
-		r.wait(r.fault.Hold)
+		wait(r, r.fault.Hold)
 	}
 	if a.reaches(r.fault.CutAt) {
 		r.send(body, r.fault.CutAt-sent)
 		r.flush()
 		r.abort()
 	}
-	r.send(body, a.length()-sent)
+	left := a.length() - sent
+	r.send(body, left-1)
+	r.leave()
+	r.send(body, min(left, 1))
 }
 
 func (r reply) writeHead(a answer) {
@@ -61,13 +70,28 @@ func (a answer) reaches(at int64) bool {
 	return at != 0 && (at < a.length() || a.chunked && at == a.length())
 }
 
-// send writes the next n bytes of the body, if n is more than none.
+// send writes the next n bytes of the body, if n is more than none, as fast as
+// the paces let it.
 func (r reply) send(body io.Reader, n int64) int64 {
-	sent, err := io.CopyN(counted{r.w, r.note}, body, max(n, 0))
-	if err != nil {
+	n = max(n, 0)
+	piece := r.paces.piece()
+	if piece == 0 {
+		r.copy(body, n)
+		return n
+	}
+	for left := n; left > 0; left -= piece {
+		piece = min(piece, left)
+		r.waitUntil(r.paces.take(piece, time.Now()))
+		r.copy(body, piece)
+		r.flush()
+	}
+	return n
+}
+
+func (r reply) copy(body io.Reader, n int64) {
+	if _, err := io.CopyN(counted{r.w, r.note}, body, n); err != nil {
 		r.abort() // the client has gone
 	}
-	return sent
 }
 
 func (r reply) flush() {
@@ -79,7 +103,7 @@ func (r reply) flush() {
 // wait ends when release is closed. When the client goes away or the registry
 // ends, the request ends. The first alone isn't enough: net/http doesn't see
 // a client go whose request body is left unread.
-func (r reply) wait(release <-chan struct{}) {
+func wait[T any](r reply, release <-chan T) {
 	select {
 	case <-release:
 	case <-r.req.Context().Done():
@@ -89,24 +113,18 @@ func (r reply) wait(release <-chan struct{}) {
 	}
 }
 
+func (r reply) waitUntil(t time.Time) {
+	timer := time.NewTimer(time.Until(t))
+	defer timer.Stop()
+	wait(r, timer.C)
+}
+
 // abort ends the request without ending the answer.
 func (r reply) abort() {
 	if r.fault.Reset {
-		reset(r.req)
+		r.conn.reset()
 	}
 	panic(http.ErrAbortHandler)
-}
-
-// reset closes the request's connection by a TCP RST.
-func reset(req *http.Request) {
-	conn, _ := req.Context().Value(connKey{}).(net.Conn)
-	if t, ok := conn.(*tls.Conn); ok {
-		conn = t.NetConn()
-	}
-	if t, ok := conn.(*net.TCPConn); ok {
-		_ = t.SetLinger(0)
-		_ = t.Close()
-	}
 }
 
 // counted counts what it writes before it is written, so that no client sees

@@ -25,6 +25,9 @@ type Request struct {
 	Accept         string // all its lines, joined by commas
 	AcceptEncoding string
 	UserAgent      string
+	// Connection is the client's end of the TCP connection, host and port:
+	// requests with the same one came by the same connection.
+	Connection string
 
 	// Status is what was answered; 0 where nothing was, or not yet.
 	Status int
@@ -46,6 +49,7 @@ func newRequest(req *http.Request, t target) Request {
 		Accept:         strings.Join(req.Header.Values("Accept"), ", "),
 		AcceptEncoding: req.Header.Get("Accept-Encoding"),
 		UserAgent:      req.UserAgent(),
+		Connection:     req.RemoteAddr,
 	}
 }
 
@@ -62,8 +66,11 @@ func (r *Registry) Count(endpoint Endpoint) int {
 	}))
 }
 
-// Reset forgets the requests. Content, tokens and faults stay.
+// Reset forgets the requests and the load. Content, tokens and faults stay.
 func (r *Registry) Reset() {
+	for _, g := range r.gates {
+		g.forget()
+	}
 	r.journal.forget(func(n *note) bool { return n.registry == r })
 }
 

@@ -1,10 +1,8 @@
 package fetchertest
 
 import (
-	"context"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -21,9 +19,9 @@ func (r *Registry) start(tb testing.TB, locate func(path string) target) string 
 		r.serve(w, req, locate(req.URL.Path))
 	}))
 	s.Config.ErrorLog = r.life.log(tb)
-	s.Config.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
-		return context.WithValue(ctx, connKey{}, conn)
-	}
+	s.Config.ConnContext = remember
+	gate := newGate(s.Listener, r.config)
+	s.Listener, r.gates[s.Listener.Addr().String()] = gate, gate
 	r.servers = append(r.servers, s)
 	if r.authority == nil {
 		s.Start()
@@ -44,13 +42,27 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request, t target) {
 	}
 	request := newRequest(req, t)
 	note := r.journal.add(r, request)
-	a := r.answers(request, req)
+	conn := connectionOf(req)
+	a, leave := r.admit(conn.gate, request, req)
+	defer leave()
 	fault := r.faults.take(request, a)
 	if fault.Notice != nil {
 		fault.Notice(request)
 	}
-	out := reply{w: w, req: req, life: r.life, note: note, fault: fault}
+	out := reply{
+		w: w, req: req, life: r.life, note: note, conn: conn, leave: leave, fault: fault,
+		latency: r.config.Link.Latency, paces: paces{&r.pace, &conn.pace, {rate: fault.Rate}},
+	}
 	out.write(fault.spoil(request, a))
+}
+
+// admit decides the answer, if the request isn't one too many, and counts it until leave.
+func (r *Registry) admit(g *gate, q Request, req *http.Request) (a answer, leave func()) {
+	leave, ok := g.enter(q.Endpoint)
+	if !ok {
+		return r.config.Limits.tooMany(q.Endpoint), leave
+	}
+	return r.answers(q, req), leave
 }
 
 // close ends all requests and servers.
@@ -113,6 +125,3 @@ func (e errorLog) Write(p []byte) (int, error) {
 	}
 	return e.w.Write(p)
 }
-
-// connKey finds the connection in a request's context.
-type connKey struct{}
