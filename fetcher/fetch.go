@@ -3,12 +3,10 @@ package fetcher
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/content"
 	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/registry"
@@ -53,7 +51,10 @@ func (f *Fetcher) fetch(ctx context.Context, req Request, watch *watch) (Result,
 	defer j.dir.Close()
 
 	if j.ref.Kind == scheme.Blob {
-		blob := Descriptor{Digest: j.ref.Digest, Size: -1}
+		blob, err := j.permitted(ctx, Descriptor{Digest: j.ref.Digest, Size: -1})
+		if err != nil {
+			return Result{}, Transfer, err
+		}
 		watch.send(Entered{Transfer})
 		watch.started(Started{TotalBytes: -1, TotalFiles: 1})
 		files, err := j.transfer(ctx, []Descriptor{blob})
@@ -61,10 +62,11 @@ func (f *Fetcher) fetch(ctx context.Context, req Request, watch *watch) (Result,
 	}
 
 	watch.send(Entered{Resolve})
-	image, err := resolve(ctx, j.repository, j.ref, j.platform)
+	image, err := resolve(ctx, f.documents(j.repository), j.ref, j.platform)
 	if err != nil {
 		return Result{}, Resolve, err
 	}
+	j.grants.add(j.repository.Identity(), image.manifest.Blobs())
 	result := Result{Manifest: image.descriptor}
 	var blobs []Descriptor
 	if j.ref.Kind == scheme.Image {
@@ -93,8 +95,12 @@ type job struct {
 	platform   Platform
 	output     string // file name of a single file; "": its own
 	skip       []digest.Digest
-	parallel   int
+	parallel   int // blobs at once
+	chunks     int // parts of a blob at once; 0: as many as help
 	stall      time.Duration
+	host       *transfer.Host
+	cache      *content.Cache // nil: none
+	grants     *grants
 	watch      *watch
 }
 
@@ -126,51 +132,4 @@ func (j *job) store(image image) ([]File, error) {
 // wanted drops what the caller has already.
 func (j *job) wanted(blobs []Descriptor) []Descriptor {
 	return slices.DeleteFunc(blobs, func(d Descriptor) bool { return slices.Contains(j.skip, d.Digest) })
-}
-
-// transfer fetches the blobs, some at a time. The first failure stops the others.
-func (j *job) transfer(ctx context.Context, blobs []Descriptor) ([]File, error) {
-	files := make([]File, len(blobs))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(j.parallel)
-	for i, blob := range blobs {
-		if ctx.Err() != nil {
-			break
-		}
-		group.Go(func() (err error) {
-			defer recovered(&err)
-			files[i], err = j.blob(ctx, blob)
-			return err
-		})
-	}
-	return files, group.Wait()
-}
-
-// blob fetches one blob, or finds that it is there.
-func (j *job) blob(ctx context.Context, desc Descriptor) (File, error) {
-	name := cmp.Or(j.output, content.BlobName(desc.Digest))
-	if size, ok := j.dir.Holds(ctx, name, desc); ok {
-		desc.Size = size
-		file := File{Path: name, Descriptor: desc, Reused: true}
-		j.watch.done(file)
-		return file, nil
-	}
-	w, err := j.dir.Create(name, desc)
-	if err != nil {
-		return File{}, err
-	}
-	defer w.Close()
-	report, finish := j.watch.blob(desc)
-	defer finish()
-	options := transfer.Options{Size: desc.Size, Stall: j.stall, Progress: report}
-	if err := transfer.Copy(ctx, j.repository.Blob(desc.Digest), w, options); err != nil {
-		return File{}, fmt.Errorf("blob %s of %s: %w", desc.Digest, j.ref.Name(), err)
-	}
-	if err := w.Commit(); err != nil {
-		return File{}, fmt.Errorf("blob %s of %s: %w", desc.Digest, j.ref.Name(), err)
-	}
-	desc.Size = w.Size()
-	file := File{Path: name, Descriptor: desc}
-	j.watch.done(file)
-	return file, nil
 }

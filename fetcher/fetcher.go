@@ -15,13 +15,15 @@ import (
 
 	"github.com/containerd/platforms"
 
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/content"
 	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/credential"
 	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/registry"
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/transfer"
 )
 
 // The defaults of Config.
 const (
-	DefaultMaxConcurrentBlobs = 8
+	DefaultMaxConcurrentBlobs = transfer.DefaultStreams
 	DefaultStallTimeout       = time.Minute
 )
 
@@ -36,8 +38,15 @@ type Config struct {
 	// this machine.
 	Platform *Platform
 	// MaxConcurrentBlobs bounds the blobs of one fetch that are transferred at
-	// once. 0: DefaultMaxConcurrentBlobs.
+	// once; how many really are, the fetcher decides by what the network gives.
+	// 0: DefaultMaxConcurrentBlobs.
 	MaxConcurrentBlobs int
+	// ChunksPerBlob bounds the parts of one blob that are transferred at once.
+	// 1: whole blobs only. 0: as many as make it faster.
+	ChunksPerBlob int
+	// CacheDir is the directory of the cache that all fetchers of this machine
+	// may share. It belongs to the user that runs them, alone. Empty: no cache.
+	CacheDir string
 	// StallTimeout is how long a transfer may stand still. 0: DefaultStallTimeout.
 	StallTimeout time.Duration
 	// Transport sends the requests to registries and token servers. It must
@@ -57,13 +66,16 @@ type Fetcher struct {
 	defaults *credential.Set
 	helpers  credential.Helpers // that defaults names
 	client   *registry.Client
+	cache    *content.Cache // nil: none
+	hosts    hosts
+	grants   grants
 }
 
 // New returns a fetcher, or an *Error for a config that does not hold.
 func New(config Config) (*Fetcher, error) {
 	f := &Fetcher{config: config}
-	if config.MaxConcurrentBlobs < 0 || config.StallTimeout < 0 {
-		return nil, invalid(OptionInvalid, "concurrent blobs and stall timeout must not be negative")
+	if config.MaxConcurrentBlobs < 0 || config.ChunksPerBlob < 0 || config.StallTimeout < 0 {
+		return nil, invalid(OptionInvalid, "concurrent blobs, chunks per blob and stall timeout must not be negative")
 	}
 	if config.MaxConcurrentBlobs == 0 {
 		f.config.MaxConcurrentBlobs = DefaultMaxConcurrentBlobs
@@ -84,6 +96,13 @@ func New(config Config) (*Fetcher, error) {
 			return nil, describe(fmt.Errorf("default docker config: %w", err), Prepare, nil)
 		}
 		f.defaults = set
+	}
+	if config.CacheDir != "" {
+		cache, err := content.OpenCache(config.CacheDir)
+		if err != nil {
+			return nil, describe(fmt.Errorf("cache: %w", err), Prepare, nil)
+		}
+		f.cache = cache
 	}
 	f.client = registry.New(config.Transport, f.config.UserAgent)
 	return f, nil

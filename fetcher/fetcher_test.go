@@ -243,9 +243,9 @@ func TestASlowObserverGetsTheLatestProgressAndEveryFile(t *testing.T) {
 			seen = append(seen, e)
 		}, time.Second)
 		w.started(Started{TotalBytes: 100, TotalFiles: 2})
-		report, finish := w.blob(Descriptor{Digest: "sha256:a", Size: 50})
-		for i := range int64(50) { // a minute in which the observer does not come back
-			report(i+1, 1)
+		progress, finish := w.blob(Descriptor{Digest: "sha256:a", Size: 50}, 0)
+		for range 50 { // a minute in which the observer does not come back
+			progress.more(1, 1)
 			time.Sleep(time.Second)
 		}
 		w.done(File{Path: "a", Descriptor: Descriptor{Digest: "sha256:a", Size: 50}})
@@ -254,17 +254,17 @@ func TestASlowObserverGetsTheLatestProgressAndEveryFile(t *testing.T) {
 		synctest.Wait()
 		time.Sleep(time.Second)
 		w.stop()
-		var progress []Progress
+		var told []Progress
 		var files int
 		for _, e := range seen {
 			switch e := e.(type) {
 			case Progress:
-				progress = append(progress, e)
+				told = append(told, e)
 			case FileDone:
 				files++
 			}
 		}
-		if len(progress) == 0 || len(progress) > 2 || progress[len(progress)-1].BytesDone != 50 || files != 1 {
+		if len(told) == 0 || len(told) > 2 || told[len(told)-1].BytesDone != 50 || files != 1 {
 			t.Errorf("saw %v", seen)
 		}
 	})
@@ -275,12 +275,13 @@ func TestProgressCountsEachByteOnce(t *testing.T) {
 	var b board
 	w := &watch{}
 	w.started(Started{TotalBytes: 30, TotalFiles: 3})
-	first, _ := w.blob(Descriptor{Digest: "sha256:a", Size: 10})
-	second, _ := w.blob(Descriptor{Digest: "sha256:b", Size: 20})
-	first(4, 1)
-	second(5, 1)
-	second(7, 2)
-	first(10, 1)
+	first, _ := w.blob(Descriptor{Digest: "sha256:a", Size: 10}, 0)
+	second, _ := w.blob(Descriptor{Digest: "sha256:b", Size: 20}, 0)
+	first.more(4, 1)
+	second.more(9, 1)
+	second.more(-9, 1) // it begins anew
+	second.more(7, 2)
+	first.more(6, 1)
 	w.done(File{Descriptor: Descriptor{Digest: "sha256:a", Size: 10}})
 	got, ok := w.board.progress()
 	want := Progress{
@@ -290,7 +291,7 @@ func TestProgressCountsEachByteOnce(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" || !ok {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if n := w.board.received.Load(); n != 17 {
+	if n := w.board.received.Load(); n != 26 { // those in vain too
 		t.Errorf("received %d bytes", n)
 	}
 	if _, ok := b.progress(); ok {

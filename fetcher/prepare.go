@@ -17,7 +17,7 @@ func (f *Fetcher) prepare(ctx context.Context, req Request, watch *watch) (*job,
 	if err != nil {
 		return nil, err
 	}
-	j := &job{ref: ref, output: req.OutputFileName, skip: req.SkipDigests, watch: watch}
+	j := &job{ref: ref, output: req.OutputFileName, skip: req.SkipDigests, watch: watch, cache: f.cache, grants: &f.grants}
 	if err := j.options(f.config, req); err != nil {
 		return nil, err
 	}
@@ -32,6 +32,10 @@ func (f *Fetcher) prepare(ctx context.Context, req Request, watch *watch) (*job,
 		return nil, err
 	}
 	j.repository = f.client.Repository(ctx, ref, match, watch.warn)
+	j.host = f.hosts.host(ref.Host())
+	if f.cache == nil {
+		j.repository.Ahead = aheadConnections
+	}
 	return j, nil
 }
 
@@ -40,7 +44,7 @@ const maxRequestID = 128
 
 // options takes the request's options, or the fetcher's where it names none.
 func (j *job) options(c Config, req Request) error {
-	j.parallel, j.stall, j.platform = c.MaxConcurrentBlobs, c.StallTimeout, *c.Platform
+	j.parallel, j.chunks, j.stall, j.platform = c.MaxConcurrentBlobs, c.ChunksPerBlob, c.StallTimeout, *c.Platform
 	switch {
 	case req.MaxParallel < 0, req.StallTimeout < 0, req.ProgressInterval < 0:
 		return invalid(OptionInvalid, "parallelism, stall timeout and progress interval must not be negative")

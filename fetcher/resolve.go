@@ -44,7 +44,7 @@ func (f *Fetcher) resolve(ctx context.Context, req ResolveRequest, watch *watch)
 	if err != nil {
 		return Resolution{}, Prepare, err
 	}
-	image, err := resolve(ctx, f.client.Repository(ctx, ref, match, watch.warn), ref, p)
+	image, err := resolve(ctx, f.documents(f.client.Repository(ctx, ref, match, watch.warn)), ref, p)
 	if err != nil {
 		return Resolution{}, Resolve, err
 	}
@@ -65,11 +65,11 @@ type image struct {
 
 // resolve asks for what ref names, and goes through indexes to the manifest
 // for the platform.
-func resolve(ctx context.Context, repository *registry.Repository, ref scheme.Reference, p Platform) (image, error) {
+func resolve(ctx context.Context, from documents, ref scheme.Reference, p Platform) (image, error) {
 	var found image
 	identifier, want := ref.Identifier(), Descriptor{Digest: ref.Digest, Size: -1}
 	for range maxIndexDepth + 1 {
-		raw, desc, doc, err := get(ctx, repository, identifier, want)
+		raw, desc, doc, err := from.get(ctx, identifier, want)
 		if err != nil {
 			return image{}, err
 		}
@@ -88,11 +88,27 @@ func resolve(ctx context.Context, repository *registry.Repository, ref scheme.Re
 	return image{}, fmt.Errorf("%w: more than %d indexes lie between the reference and a manifest", manifest.ErrInvalid, maxIndexDepth)
 }
 
-// get asks for one document and holds it to the descriptor. A want without a
+// documents are the manifests of a repository, with those that the cache has
+// because the registry served them to this reader before.
+type documents struct {
+	repository *registry.Repository
+	cache      *content.Cache // nil: none
+	owner      string
+}
+
+func (f *Fetcher) documents(r *registry.Repository) documents {
+	d := documents{repository: r, cache: f.cache}
+	if f.cache != nil {
+		d.owner = f.cache.Owner(r.Identity())
+	}
+	return d
+}
+
+// get returns one document and holds it to the descriptor. A want without a
 // digest, for a tag, takes that which the registry names, if it names one: then
 // at least nothing between it and us has changed the bytes.
-func get(ctx context.Context, repository *registry.Repository, identifier string, want Descriptor) ([]byte, Descriptor, manifest.Document, error) {
-	served, err := repository.Manifest(ctx, identifier)
+func (d documents) get(ctx context.Context, identifier string, want Descriptor) ([]byte, Descriptor, manifest.Document, error) {
+	served, err := d.served(ctx, identifier, want.Digest)
 	if err != nil {
 		return nil, Descriptor{}, manifest.Document{}, err
 	}
@@ -107,7 +123,26 @@ func get(ctx context.Context, repository *registry.Repository, identifier string
 	if err != nil {
 		return nil, Descriptor{}, manifest.Document{}, fmt.Errorf("GET %s: %w", served.URL, err)
 	}
-	return served.Body, desc, doc, nil
+	return served.Body, desc, doc, d.keep(desc, served.Body)
+}
+
+// served asks the cache for a digest, the registry for all else.
+func (d documents) served(ctx context.Context, identifier string, want digest.Digest) (registry.Manifest, error) {
+	if d.cache != nil && want != "" {
+		if body, ok := d.cache.Document(d.owner, want); ok {
+			return registry.Manifest{Body: body, URL: "(cached) " + want.String()}, nil
+		}
+	}
+	return d.repository.Manifest(ctx, identifier)
+}
+
+// keep stores a document in the cache. The digest of a signed schema 1 manifest
+// is not that of its bytes, which is all that the cache can verify.
+func (d documents) keep(desc Descriptor, body []byte) error {
+	if d.cache == nil || desc.Digest != desc.Digest.Algorithm().FromBytes(body) {
+		return nil
+	}
+	return d.cache.PutDocument(d.owner, desc.Digest, body)
 }
 
 // verify returns the descriptor of a document, if it is the one that want names.

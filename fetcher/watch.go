@@ -102,17 +102,25 @@ func (w *watch) done(file File) {
 	w.send(FileDone{file})
 }
 
-// blob announces a transfer. report takes its progress and costs two atomic
-// stores; finish takes it from the board.
-func (w *watch) blob(desc Descriptor) (report func(offset int64, attempt int), finish func()) {
-	a := &active{digest: desc.Digest, size: desc.Size}
+// blob announces a transfer of which the first bytes are there already; finish
+// takes it from the board.
+func (w *watch) blob(desc Descriptor, have int64) (a *active, finish func()) {
+	a = &active{digest: desc.Digest, size: desc.Size, board: &w.board}
+	a.offset.Store(have)
 	w.board.add(a)
-	report = func(offset int64, attempt int) {
-		w.board.received.Add(offset - a.offset.Swap(offset))
-		a.attempt.Store(int64(attempt))
-	}
-	return report, func() { w.board.remove(a) }
+	return a, func() { w.board.remove(a) }
 }
+
+// more takes the bytes that came, at the cost of three atomic operations; fewer
+// than none when the blob begins anew.
+func (a *active) more(n int64, attempt int) {
+	a.offset.Add(n)
+	a.board.received.Add(max(n, 0))
+	a.attempt.Store(int64(attempt))
+}
+
+// follow takes how far somebody else is who fetches the blob.
+func (a *active) follow(offset int64) { a.offset.Store(offset) }
 
 // board is where a fetch is.
 type board struct {
@@ -129,6 +137,7 @@ type board struct {
 
 // active is a blob in transfer.
 type active struct {
+	board   *board
 	digest  digest.Digest
 	size    int64
 	offset  atomic.Int64

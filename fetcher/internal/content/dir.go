@@ -159,7 +159,7 @@ func (d *Dir) WriteFile(name string, data []byte, dgst digest.Digest) error {
 		return err
 	}
 	defer w.Close()
-	if _, err := w.Write(data); err != nil {
+	if _, err := w.WriteAt(data, 0); err != nil {
 		return err
 	}
 	return w.Commit()

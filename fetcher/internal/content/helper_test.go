@@ -34,24 +34,24 @@ func of(data []byte) ocispec.Descriptor {
 	return ocispec.Descriptor{Digest: digest.FromBytes(data), Size: int64(len(data))}
 }
 
-// begin is a way to begin a file.
-type begin func(*Dir, ocispec.Descriptor) (*Writer, error)
+// creator is a way to begin a file.
+type creator func(*Dir, ocispec.Descriptor) (*Writer, error)
 
 // ways are those of the platform, and of a file system that knows no file
 // without a name.
-var ways = map[string]begin{
+var ways = map[string]creator{
 	"as the platform does": func(d *Dir, desc ocispec.Descriptor) (*Writer, error) { return d.Create(name, desc) },
 	"with a hidden name": func(d *Dir, desc ocispec.Descriptor) (*Writer, error) {
 		file, temp, err := d.createNamed()
 		if err != nil {
 			return nil, d.local(err)
 		}
-		return &Writer{dir: d, name: name, desc: desc, file: file, temp: temp, hash: desc.Digest.Algorithm().Hash()}, nil
+		return begin(&place{d, name, temp}, file, desc), nil
 	},
 }
 
 // eachWay runs f for each of the ways, in an empty directory.
-func eachWay(t *testing.T, f func(*testing.T, *Dir, begin)) {
+func eachWay(t *testing.T, f func(*testing.T, *Dir, creator)) {
 	t.Helper()
 	t.Parallel()
 	for way, begin := range ways {
@@ -63,9 +63,9 @@ func eachWay(t *testing.T, f func(*testing.T, *Dir, begin)) {
 }
 
 // must begins a file and closes it at the end of the test.
-func (b begin) must(t *testing.T, d *Dir, desc ocispec.Descriptor) *Writer {
+func (c creator) must(t *testing.T, d *Dir, desc ocispec.Descriptor) *Writer {
 	t.Helper()
-	w, err := b(d, desc)
+	w, err := c(d, desc)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,11 +73,17 @@ func (b begin) must(t *testing.T, d *Dir, desc ocispec.Descriptor) *Writer {
 	return w
 }
 
-// write has w take all of data.
+// write has w take all of data after what it has.
 func write(t *testing.T, w *Writer, data []byte) {
 	t.Helper()
-	if n, err := w.Write(data); n != len(data) || err != nil {
-		t.Fatalf("Write: %d of %d bytes, %v", n, len(data), err)
+	writeAt(t, w, data, w.Contiguous())
+}
+
+// writeAt has w take all of data.
+func writeAt(t *testing.T, w *Writer, data []byte, offset int64) {
+	t.Helper()
+	if n, err := w.WriteAt(data, offset); n != len(data) || err != nil {
+		t.Fatalf("WriteAt %d: %d of %d bytes, %v", offset, n, len(data), err)
 	}
 }
 

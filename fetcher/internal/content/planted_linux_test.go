@@ -45,7 +45,7 @@ func TestWhatIsPlantedUnderTheNameIsNeitherFollowedNorWaitedForAndReplaced(t *te
 					if err := errors.Join(os.WriteFile(outside, right, 0o600), plant(path, outside)); err != nil {
 						t.Fatal(err)
 					}
-					before := state(t, parent)
+					before := snapshot(t, parent)
 
 					for _, data := range []string{"right", ""} { // a FIFO without a writer reads as empty
 						desc := of([]byte(data))
@@ -60,7 +60,7 @@ func TestWhatIsPlantedUnderTheNameIsNeitherFollowedNorWaitedForAndReplaced(t *te
 						t.Errorf("Commit: %v", err)
 					}
 					shut(t, w)
-					if after := state(t, parent); !equal(before, after) {
+					if after := snapshot(t, parent); !equal(before, after) {
 						t.Errorf("it was changed:\n%v\n%v", before, after)
 					}
 
@@ -74,7 +74,7 @@ func TestWhatIsPlantedUnderTheNameIsNeitherFollowedNorWaitedForAndReplaced(t *te
 						t.Errorf("Holds after Commit: %d, %v", size, ok)
 					}
 					delete(before, "dir/"+name)
-					after := state(t, parent)
+					after := snapshot(t, parent)
 					delete(after, "dir/"+name)
 					if !equal(before, after) {
 						t.Errorf("something else was changed:\n%v\n%v", before, after)
@@ -85,8 +85,8 @@ func TestWhatIsPlantedUnderTheNameIsNeitherFollowedNorWaitedForAndReplaced(t *te
 	}
 }
 
-// state is all there is below path: modes, and contents of files and links.
-func state(t *testing.T, path string) map[string]string {
+// snapshot is all there is below path: modes, and contents of files and links.
+func snapshot(t *testing.T, path string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
 	err := filepath.WalkDir(path, func(p string, e fs.DirEntry, err error) error {
@@ -129,7 +129,7 @@ func equal(a, b map[string]string) bool {
 }
 
 func TestADirectoryUnderTheNameIsNeverReplaced(t *testing.T) {
-	eachWay(t, func(t *testing.T, d *Dir, begin begin) {
+	eachWay(t, func(t *testing.T, d *Dir, begin creator) {
 		path := filepath.Join(d.path, name)
 		if err := os.Mkdir(path, 0o700); err != nil {
 			t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 )
 
 func TestNothingHasItsNameBeforeCommit(t *testing.T) {
-	eachWay(t, func(t *testing.T, d *Dir, begin begin) {
+	eachWay(t, func(t *testing.T, d *Dir, begin creator) {
 		data := []byte("some bytes")
 		absent := func(when string) {
 			t.Helper()
@@ -34,15 +34,15 @@ func TestNothingHasItsNameBeforeCommit(t *testing.T) {
 }
 
 func TestCloseWithoutCommitLeavesNothing(t *testing.T) {
-	eachWay(t, func(t *testing.T, d *Dir, begin begin) {
+	eachWay(t, func(t *testing.T, d *Dir, begin creator) {
 		w := begin.must(t, d, of([]byte("some bytes")))
 		write(t, w, []byte("some bytes"))
 		shut(t, w)
 		holds(t, d, empty)
 		shut(t, w) // a second time does no harm
 		var local *LocalError
-		if _, err := w.Write(nil); !errors.As(err, &local) || !errors.Is(err, fs.ErrClosed) {
-			t.Errorf("Write after Close: %v", err)
+		if _, err := w.WriteAt(nil, 0); !errors.As(err, &local) || !errors.Is(err, fs.ErrClosed) {
+			t.Errorf("WriteAt after Close: %v", err)
 		}
 		if err := w.Commit(); !errors.As(err, &local) {
 			t.Errorf("Commit after Close: %v", err)
@@ -73,7 +73,7 @@ func TestCommitTakesOnlyTheBytesOfTheDescriptor(t *testing.T) {
 		"other bytes, by sha512":              {"the wrong bytes", is(15, sha512), ErrDigest, "wrong digest: got " + digest.SHA512.FromString("the wrong bytes").String() + ", want " + sha512.String()},
 	} {
 		t.Run(label, func(t *testing.T) {
-			eachWay(t, func(t *testing.T, d *Dir, begin begin) {
+			eachWay(t, func(t *testing.T, d *Dir, begin creator) {
 				plant(t, d, []byte("old"))
 				w := begin.must(t, d, test.desc)
 				write(t, w, []byte(test.written))
@@ -98,12 +98,12 @@ func TestCommitTakesOnlyTheBytesOfTheDescriptor(t *testing.T) {
 	}
 }
 
-func TestWriteRefusesToGoBeyondTheSizeAndWritesNothingOfIt(t *testing.T) {
-	eachWay(t, func(t *testing.T, d *Dir, begin begin) {
+func TestWriteAtRefusesToGoBeyondTheSizeAndWritesNothingOfIt(t *testing.T) {
+	eachWay(t, func(t *testing.T, d *Dir, begin creator) {
 		data := []byte("0123456789")
 		w := begin.must(t, d, of(data))
 		write(t, w, data[:8])
-		n, err := w.Write([]byte("89!"))
+		n, err := w.WriteAt([]byte("89!"), 8)
 		if want := "wrong size: more than the 10 bytes that the descriptor says"; n != 0 || !errors.Is(err, ErrSize) || err.Error() != want {
 			t.Errorf("got %d, %v, want 0, %s", n, err, want)
 		}
@@ -111,7 +111,7 @@ func TestWriteRefusesToGoBeyondTheSizeAndWritesNothingOfIt(t *testing.T) {
 			t.Errorf("the file has %d bytes, Size says %d, want 8; %v", info.Size(), w.Size(), err)
 		}
 		write(t, w, data[8:]) // what was refused is as if it had never been
-		if n, err := w.Write([]byte{0}); n != 0 || !errors.Is(err, ErrSize) {
+		if n, err := w.WriteAt([]byte{0}, 10); n != 0 || !errors.Is(err, ErrSize) {
 			t.Errorf("got %d, %v, want 0, ErrSize", n, err)
 		}
 		commit(t, w)
@@ -119,23 +119,22 @@ func TestWriteRefusesToGoBeyondTheSizeAndWritesNothingOfIt(t *testing.T) {
 	})
 }
 
-func TestWriteRefusesTheByteAfter64GiBOfUnknownSize(t *testing.T) {
-	eachWay(t, func(t *testing.T, d *Dir, begin begin) {
+func TestWriteAtRefusesTheByteAfter64GiBOfUnknownSize(t *testing.T) {
+	eachWay(t, func(t *testing.T, d *Dir, begin creator) {
 		w := begin.must(t, d, ocispec.Descriptor{Digest: digest.FromString(""), Size: -1})
-		w.size = 64<<30 - 1
-		write(t, w, []byte{0})
-		if n, err := w.Write([]byte{0}); n != 0 || !errors.Is(err, ErrTooBig) {
+		writeAt(t, w, []byte{0}, 64<<30-1) // no file system stores the gap
+		if n, err := w.WriteAt([]byte{0}, 64<<30); n != 0 || !errors.Is(err, ErrTooBig) {
 			t.Errorf("got %d, %v, want 0, ErrTooBig", n, err)
 		}
 		w.desc.Size = 64<<30 + 1
-		write(t, w, []byte{0}) // a manifest may say more
+		writeAt(t, w, []byte{0}, 64<<30) // a manifest may say more
 	})
 }
 
 func TestACommittedWriterTakesNoMore(t *testing.T) {
 	for _, old := range []map[string]string{{}, {name: "old"}} {
 		t.Run(map[bool]string{true: "after it replaced a file", false: "of a new file"}[len(old) > 0], func(t *testing.T) {
-			eachWay(t, func(t *testing.T, d *Dir, begin begin) {
+			eachWay(t, func(t *testing.T, d *Dir, begin creator) {
 				for _, data := range old {
 					plant(t, d, []byte(data))
 				}
@@ -146,8 +145,8 @@ func TestACommittedWriterTakesNoMore(t *testing.T) {
 					t.Fatal(err)
 				}
 				var local *LocalError
-				if n, err := w.Write([]byte("more")); n != 0 || !errors.As(err, &local) || !errors.Is(err, fs.ErrClosed) {
-					t.Errorf("Write: %d, %v", n, err)
+				if n, err := w.WriteAt([]byte("more"), 4); n != 0 || !errors.As(err, &local) || !errors.Is(err, fs.ErrClosed) {
+					t.Errorf("WriteAt: %d, %v", n, err)
 				}
 				if err := w.Commit(); !errors.As(err, &local) {
 					t.Errorf("Commit: %v", err)
@@ -204,7 +203,7 @@ func TestManyMayCommitOneNameAtOnce(t *testing.T) {
 }
 
 func TestManyMayCommitAFreeNameAtOnce(t *testing.T) {
-	eachWay(t, func(t *testing.T, d *Dir, begin begin) {
+	eachWay(t, func(t *testing.T, d *Dir, begin creator) {
 		other := open(t, d.path)
 		data := []byte("data")
 		for range 25 {
@@ -226,13 +225,13 @@ func TestManyMayCommitAFreeNameAtOnce(t *testing.T) {
 }
 
 // commitAll writes data in two parts and commits it.
-func commitAll(d *Dir, begin begin, data []byte) error {
+func commitAll(d *Dir, begin creator, data []byte) error {
 	w, err := begin(d, of(data))
 	if err != nil {
 		return err
 	}
 	half := len(data) / 2
-	_, err1 := w.Write(data[:half])
-	_, err2 := w.Write(data[half:])
+	_, err1 := w.WriteAt(data[:half], 0)
+	_, err2 := w.WriteAt(data[half:], int64(half))
 	return errors.Join(err1, err2, w.Commit(), w.Close())
 }

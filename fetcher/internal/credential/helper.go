@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
-	"regexp"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -26,9 +26,13 @@ const (
 	maxAnswer = 64 << 10
 )
 
-// helperName is what a helper may be called. A path is none: only what is on
-// PATH, under the prefix of all helpers, is ever run.
-var helperName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*$`)
+// isHelperName reports whether a helper may be called so: [a-z0-9][a-z0-9._-]*.
+// A path is no name: only what is on PATH, under the prefix of all helpers, is
+// ever run.
+func isHelperName(s string) bool {
+	const first = "abcdefghijklmnopqrstuvwxyz0123456789"
+	return s != "" && strings.Contains(first, s[:1]) && strings.Trim(s, first+"._-") == ""
+}
 
 // Helper is a program that keeps credentials, as a config names it for a
 // registry (docker-credential-helpers, "Development").
@@ -67,7 +71,7 @@ func (h Helper) Get(ctx context.Context) (m Match, ok bool, err error) {
 }
 
 func (h Helper) get(ctx context.Context, timeout time.Duration) (Match, bool, error) {
-	if !helperName.MatchString(h.Name) {
+	if !isHelperName(h.Name) {
 		return Match{}, false, &EntryError{Key: shown(h.Key), Problem: fmt.Sprintf(
 			"%q is not the name of a credential helper: lower-case letters, digits, dots, dashes and underscores", shown(h.Name))}
 	}

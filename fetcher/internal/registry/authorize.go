@@ -2,12 +2,11 @@ package registry
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
-	"time"
 
 	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/auth"
 )
@@ -15,32 +14,11 @@ import (
 // attempt is one request on its way up the ladder.
 type attempt struct {
 	*Repository
-	url     *url.URL
-	header  http.Header
+	*request
 	facts   auth.Facts
 	past    []auth.Outcome
 	granted string // the Authorization that the last exchange brought
 	refusal *Error // the most telling one so far
-}
-
-// authorize sends the request with the authorization that the registry asks
-// for. Its answer is any status but 401 and 403, and comes within answerBudget;
-// the time for the body is the reader's to bound.
-func (r *Repository) authorize(ctx context.Context, u *url.URL, header http.Header) (*http.Response, error) {
-	limited, cancel := context.WithCancelCause(ctx)
-	late := time.AfterFunc(answerBudget, func() { cancel(errLate) })
-	defer late.Stop()
-	a := &attempt{Repository: r, url: u, header: header, facts: r.session.Facts(r.name)}
-	resp, err := a.climb(limited)
-	if err != nil {
-		if ctx.Err() == nil && errors.Is(context.Cause(limited), errLate) {
-			err = r.failure(ctx, u, errLate)
-		}
-		cancel(nil)
-		return nil, err
-	}
-	resp.Body = &ending{resp.Body, func() { cancel(nil) }}
-	return resp, nil
 }
 
 // climb is the one loop that answers a 401 or 403, for manifests, blobs, parts
@@ -67,21 +45,19 @@ func (a *attempt) climb(ctx context.Context) (*http.Response, error) {
 
 // send sends the request as step says. A 401 or 403 goes into the past.
 func (a *attempt) send(ctx context.Context, step auth.Step) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.url.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-	req.Header = a.header.Clone()
 	authorization := a.granted
 	if step.Action != auth.SendToken {
 		authorization = a.session.Authorization(a.name, step)
 	}
+	header := a.header
 	if authorization != "" {
-		req.Header.Set("Authorization", authorization)
+		header = maps.Clone(header)
+		header["Authorization"] = []string{authorization}
 	}
-	resp, err := outgoing{a.client, a.registry}.Do(req)
+	req := (&http.Request{Method: a.method, URL: a.url, Header: header}).WithContext(ctx)
+	resp, err := outgoing{a.client, a.registry}.send(req, &a.throttled)
 	if err != nil {
-		return nil, a.failure(ctx, a.url, err)
+		return nil, a.failure(ctx, a.method, a.url, err)
 	}
 	if !refusing(resp, a.registry, step) {
 		if resp.StatusCode < 300 {
@@ -113,8 +89,10 @@ func refusing(resp *http.Response, registry *url.URL, step auth.Step) bool {
 	return false
 }
 
-// exchange asks for a token.
+// exchange asks for a token. Who needs one has connections to make for what the
+// token is for.
 func (a *attempt) exchange(ctx context.Context, step auth.Step) error {
+	a.Warm(a.Ahead)
 	granted, err := a.session.Exchange(ctx, step)
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -126,7 +104,7 @@ func (a *attempt) exchange(ctx context.Context, step auth.Step) error {
 		return nil
 	}
 	var e *Error
-	outcome.Verdict, e = a.tokenRefusal(a.url, err)
+	outcome.Verdict, e = a.tokenRefusal(a.method, a.url, err)
 	a.refused(outcome, e)
 	return nil
 }
@@ -198,6 +176,15 @@ type outgoing struct {
 // Do sends req and returns the first answer that is not a redirect and not a
 // passing failure.
 func (o outgoing) Do(req *http.Request) (*http.Response, error) {
-	req.Header.Set("User-Agent", o.client.userAgent)
-	return retry(req, func(req *http.Request) (*http.Response, error) { return o.client.follow(req, o.registry) })
+	req.Header["User-Agent"] = o.client.userAgent
+	return o.send(req, new(bool))
+}
+
+// send is Do, and notes whether there was a 429.
+func (o outgoing) send(req *http.Request, throttled *bool) (*http.Response, error) {
+	return retry(req, func(req *http.Request) (*http.Response, error) {
+		resp, err := o.client.follow(req, o.registry)
+		*throttled = *throttled || err == nil && resp.StatusCode == http.StatusTooManyRequests
+		return resp, err
+	})
 }

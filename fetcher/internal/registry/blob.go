@@ -3,10 +3,12 @@ package registry
 import (
 	"context"
 	"errors"
-	"fmt"
+	"maps"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 
@@ -14,77 +16,139 @@ import (
 )
 
 // Blob returns the source of one blob of the repository.
-func (r *Repository) Blob(d digest.Digest) transfer.Source { return blob{r, d} }
+func (r *Repository) Blob(d digest.Digest) transfer.Source {
+	return &blob{repository: r, digest: d}
+}
 
+// blob is a source that learns on the way: where the registry redirects to, and
+// that a host knows no ranges.
 type blob struct {
 	repository *Repository
 	digest     digest.Digest
+	target     atomic.Pointer[url.URL] // of another origin than the registry's; nil: none, or it failed
+	rangeless  atomic.Bool
 }
 
-// Open asks for the blob from offset on. A registry that ignores the range
-// answers from the beginning; Content.Offset says so.
-func (b blob) Open(ctx context.Context, offset int64) (transfer.Content, error) {
-	header := http.Header{"Accept": {"*/*"}, "Accept-Encoding": {"identity"}}
-	if offset > 0 {
-		header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
+// Open asks for the bytes of r. A registry that ignores the range answers from
+// the beginning; Content.Offset says so.
+func (b *blob) Open(ctx context.Context, r transfer.Request) (transfer.Content, error) {
+	q := b.repository.blobRequest(http.MethodGet, b.digest)
+	if field := rangeField(r); field != "" && !b.rangeless.Load() {
+		q.header["Range"] = []string{field}
 	}
-	resp, err := b.repository.get(ctx, "blobs/"+b.digest.String(), "BLOB_NOT_FOUND", header)
-	var refused *Error
-	if errors.As(err, &refused) && refused.Status == http.StatusRequestedRangeNotSatisfiable && offset > 0 {
-		// There is nothing from there on: all came before the connection broke.
-		return transfer.Content{ReadCloser: http.NoBody, Offset: offset, Total: -1}, nil
-	}
-	if err != nil {
+	resp, err := b.repository.inTime(ctx, q, b.ask)
+	switch {
+	case err != nil && r.Offset > 0 && nothingLeft(err):
+		// All came before the connection broke.
+		return transfer.Content{ReadCloser: http.NoBody, Offset: r.Offset, Total: -1}, nil
+	case err != nil:
 		return transfer.Content{}, err
 	}
-	content, err := content(resp, offset)
+	content, err := content(resp, r)
 	if err != nil {
 		_ = resp.Body.Close()
 		return transfer.Content{}, &Error{
-			Reason: "REGISTRY_UNREACHABLE", Method: http.MethodGet, URL: redact(resp.Request.URL),
+			Reason: "REGISTRY_UNREACHABLE", Method: q.method, URL: redact(resp.Request.URL),
 			Message: err.Error(), Hint: "is there a proxy in between that changes answers?",
 		}
 	}
+	content.RoundTrip = b.repository.client.trips.to(resp.Request.URL)
+	content.Throttled = q.throttled
 	return content, nil
 }
 
-// content checks what an answer says of its bytes.
-func content(resp *http.Response, offset int64) (transfer.Content, error) {
-	if encoding := resp.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
-		return transfer.Content{}, fmt.Errorf("the blob came with Content-Encoding %.40q, though identity was asked for", encoding)
+// ask asks where the registry redirected to before, else the registry; and it
+// without a range where that is what it does not like.
+func (b *blob) ask(ctx context.Context, q *request) (*http.Response, error) {
+	if target := b.target.Load(); target != nil {
+		if resp := b.straight(ctx, q, target); resp != nil {
+			return resp, nil
+		}
 	}
-	if resp.StatusCode == http.StatusOK {
-		return transfer.Content{ReadCloser: resp.Body, Total: resp.ContentLength}, nil
+	resp, err := b.repository.ask(ctx, q)
+	if err != nil && fromStart(q.header) && dislikesRanges(err) {
+		q.header = maps.Clone(q.header)
+		delete(q.header, "Range")
+		resp, err = b.repository.ask(ctx, q)
+		b.rangeless.Store(err == nil)
 	}
-	first, total, err := contentRange(resp.Header.Get("Content-Range"))
-	if err == nil && first != offset {
-		err = fmt.Errorf("asked for the bytes from %d on, got those from %d on", offset, first)
+	if err == nil && !sameOrigin(resp.Request.URL, b.repository.registry) {
+		b.target.Store(resp.Request.URL)
 	}
-	return transfer.Content{ReadCloser: resp.Body, Offset: first, Total: total}, err
+	return resp, err
 }
 
-// contentRange reads "bytes first-last/total" (RFC 9110 section 14.4); total is
-// -1 where it is "*".
-func contentRange(field string) (first, total int64, err error) {
-	bad := errors.New("206 with an unreadable Content-Range")
-	span, ok := strings.CutPrefix(field, "bytes ")
-	if !ok {
-		return 0, 0, bad
+// straight asks the target alone. Where it does not serve, the answer is nil
+// and the target forgotten: its signature has expired, or its host fails, and
+// the registry knows of another.
+func (b *blob) straight(ctx context.Context, q *request, target *url.URL) *http.Response {
+	req := (&http.Request{Method: q.method, URL: target, Header: q.header}).WithContext(ctx)
+	resp, err := b.repository.client.follow(req, b.repository.registry)
+	if err == nil {
+		if served(resp) {
+			return resp
+		}
+		q.throttled = q.throttled || resp.StatusCode == http.StatusTooManyRequests
+		discard(resp)
 	}
-	span, size, ok := strings.Cut(span, "/")
-	begin, end, dash := strings.Cut(span, "-")
-	if !ok || !dash {
-		return 0, 0, bad
+	if ended := context.Cause(ctx); ended == nil || errors.Is(ended, errLate) {
+		b.target.CompareAndSwap(target, nil)
 	}
-	first, err1 := strconv.ParseInt(begin, 10, 64)
-	last, err2 := strconv.ParseInt(end, 10, 64)
-	total = -1
-	var err3 error
-	if size != "*" {
-		total, err3 = strconv.ParseInt(size, 10, 64)
+	return nil
+}
+
+// Has asks, by HEAD, whether this credential may read a blob, and returns its
+// size, -1 where that is not said. Errors are those of a GET. Redirects are
+// followed, since some registries redirect whatever they are asked for.
+func (r *Repository) Has(ctx context.Context, d digest.Digest) (size int64, err error) {
+	resp, err := r.inTime(ctx, r.blobRequest(http.MethodHead, d), r.ask)
+	if err != nil {
+		return -1, err
 	}
-	if errors.Join(err1, err2, err3) != nil || first < 0 || last < first || size != "*" && total <= last {
-		return 0, 0, bad
+	_ = resp.Body.Close()
+	return resp.ContentLength, nil
+}
+
+func (r *Repository) blobRequest(method string, d digest.Digest) *request {
+	return r.request(method, "blobs/"+d.String(), "BLOB_NOT_FOUND", http.Header{"Accept": anything, "Accept-Encoding": identity})
+}
+
+var anything, identity = []string{"*/*"}, []string{"identity"}
+
+// rangeField is the Range field for r (RFC 9110 section 14.2); "": none is needed.
+func rangeField(r transfer.Request) string {
+	first := strconv.FormatInt(r.Offset, 10)
+	switch {
+	case r.Length > 0:
+		return "bytes=" + first + "-" + strconv.FormatInt(r.Offset+r.Length-1, 10)
+	case r.Offset > 0, r.Ranged:
+		return "bytes=" + first + "-"
 	}
-	return first, total, nil
+	return ""
+}
+
+// fromStart reports whether a request asks by a range that begins at byte 0: the
+// same request without the range serves as well.
+func fromStart(header http.Header) bool {
+	return len(header["Range"]) > 0 && strings.HasPrefix(header["Range"][0], "bytes=0-")
+}
+
+// dislikesRanges reports whether the request may fare better without a range: an
+// empty blob has none that could be satisfied, and some servers know none.
+func dislikesRanges(err error) bool {
+	var refused *Error
+	if !errors.As(err, &refused) {
+		return false
+	}
+	switch refused.Status {
+	case http.StatusBadRequest, http.StatusRequestedRangeNotSatisfiable, http.StatusNotImplemented:
+		return true
+	}
+	return false
+}
+
+// nothingLeft reports whether there is nothing where the range begins.
+func nothingLeft(err error) bool {
+	var refused *Error
+	return errors.As(err, &refused) && refused.Status == http.StatusRequestedRangeNotSatisfiable
 }

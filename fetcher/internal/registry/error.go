@@ -47,6 +47,9 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
+// Throttled reports whether the host asked for fewer requests.
+func (e *Error) Throttled() bool { return e.Status == http.StatusTooManyRequests }
+
 // refusal turns an answer that is no success into an *Error, and closes it. Its
 // own error is that of the context: half a refusal tells nothing.
 func (r *Repository) refusal(ctx context.Context, resp *http.Response) (*Error, error) {
@@ -151,8 +154,8 @@ func (r *Repository) host() string {
 
 // tokenRefusal turns a failed exchange into the error of the request for u
 // that needed the token, and into the verdict for the ladder.
-func (r *Repository) tokenRefusal(u *url.URL, err error) (auth.Verdict, *Error) {
-	e := &Error{Method: http.MethodGet, URL: redact(u), Message: r.session.Redact(err.Error()), Err: err}
+func (r *Repository) tokenRefusal(method string, u *url.URL, err error) (auth.Verdict, *Error) {
+	e := &Error{Method: method, URL: redact(u), Message: r.session.Redact(err.Error()), Err: err}
 	var token *auth.TokenError
 	if !errors.As(err, &token) {
 		e.Reason = "TOKEN_SERVER_REFUSED"
@@ -177,11 +180,11 @@ func (r *Repository) tokenRefusal(u *url.URL, err error) (auth.Verdict, *Error) 
 // failure turns a transport's error into ours. That the caller's context ended
 // stays what it is; a timeout of the transport, which also calls itself
 // context.DeadlineExceeded, does not.
-func (r *Repository) failure(ctx context.Context, u *url.URL, err error) error {
+func (r *Repository) failure(ctx context.Context, method string, u *url.URL, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	e := &Error{Method: http.MethodGet, URL: redact(u), Message: r.session.Redact(err.Error()), Err: err}
+	e := &Error{Method: method, URL: redact(u), Message: r.session.Redact(err.Error()), Err: err}
 	e.Reason, e.Hint = transportMeaning(err)
 	return e
 }

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"time"
 )
 
 // ErrInternalAddress is a public registry that leads to this machine or its
@@ -23,25 +24,42 @@ var ErrInternalAddress = errors.New("a public registry leads to an internal addr
 // connection that was made for somebody else is there to be found.
 type transports struct {
 	inside, outside http.RoundTripper
+	dialer          *dialer // of inside; nil: its connections are not ours to make
+	trips           *roundTrips
 }
 
-// newTransports makes both of one; nil: NewTransport(nil). A RoundTripper that
-// is no *http.Transport serves as both: then only addresses that are written as
-// such are judged.
+// newTransports makes both of one, which is left as it is; nil:
+// NewTransport(nil). A RoundTripper that is no *http.Transport serves as both:
+// then only addresses that are written as such are judged.
 func newTransports(given http.RoundTripper) transports {
 	if given == nil {
 		given = NewTransport(nil)
 	}
-	inside, ok := given.(*http.Transport)
+	t := transports{inside: given, outside: given, trips: &roundTrips{known: map[string]time.Duration{}}}
+	original, ok := given.(*http.Transport)
 	if !ok {
-		return transports{given, given}
+		return t
 	}
-	outside := inside.Clone()
-	dial := outside.DialContext
-	if dial == nil {
-		dial = (&net.Dialer{Timeout: dialTimeout}).DialContext
+	direct := original.DialContext
+	if direct == nil {
+		direct = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	}
-	outside.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+	inside, outside := original.Clone(), original.Clone()
+	outside.DialContext = guarded(direct)
+	if own := outside.DialTLSContext; own != nil {
+		outside.DialTLSContext = guarded(own)
+	}
+	t.outside = outside
+	if d := dialFor(inside, direct, t.trips); d != nil {
+		t.inside, t.dialer = inside, d
+		dialFor(outside, guarded(direct), t.trips)
+	}
+	return t
+}
+
+// guarded is a dial that has no connection to an internal address.
+func guarded(dial dial) dial {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
 		if err != nil {
 			return nil, err
@@ -52,44 +70,65 @@ func newTransports(given http.RoundTripper) transports {
 		}
 		return conn, nil
 	}
-	return transports{inside, outside}
 }
 
-// roundTrip sends one request to which registry led. The registry itself may be
-// anywhere, and one that is inside may lead anywhere. Through a proxy it is the
-// proxy that resolves names and dials; then only addresses that are written as
-// such are judged.
+// CloseIdleConnections closes the connections that no request uses.
+func (t transports) CloseIdleConnections() {
+	if t.dialer != nil {
+		t.dialer.closeIdle()
+	}
+	for _, pool := range []http.RoundTripper{t.inside, t.outside} {
+		if pool, ok := pool.(interface{ CloseIdleConnections() }); ok {
+			pool.CloseIdleConnections()
+		}
+	}
+}
+
+// roundTrip sends one request to which registry led.
 func (c *Client) roundTrip(req *http.Request, registry *url.URL) (*http.Response, error) {
-	transport := c.inside
-	own := sameOrigin(req.URL, registry)
-	proxied := c.proxied(req)
-	if !own && !c.isInside(registry) {
-		if addr, known := literal(req.URL.Hostname()); known && internal(addr) {
-			return nil, fmt.Errorf("%w: %s", ErrInternalAddress, req.URL.Hostname())
-		}
-		if !proxied {
-			transport = c.outside
-		}
+	send := c.away
+	if sameOrigin(req.URL, registry) {
+		send = c.home
+	}
+	resp, err := send(req, registry)
+	if err == nil && !bulk(req, resp) {
+		resp.Body = hurry(resp.Body)
+	}
+	return resp, err
+}
+
+// home sends a request to the registry itself, which may be anywhere, and notes
+// where it is, unless its name says so.
+func (c *Client) home(req *http.Request, registry *url.URL) (*http.Response, error) {
+	if _, known := literal(registry.Hostname()); known || c.proxied(req) {
+		return c.inside.RoundTrip(req)
 	}
 	var at net.Addr
-	if own && !proxied {
-		req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-			GotConn: func(info httptrace.GotConnInfo) { at = info.Conn.RemoteAddr() },
-		}))
-	}
-	resp, err := transport.RoundTrip(req)
-	if err != nil {
-		return nil, err
-	}
-	if at != nil {
+	resp, err := c.inside.RoundTrip(req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) { at = info.Conn.RemoteAddr() },
+	})))
+	if err == nil && at != nil {
 		c.mu.Lock()
 		note(c.internal, registry.Host, isInternal(at))
 		c.mu.Unlock()
 	}
-	if !bulk(req, resp) {
-		resp.Body = hurry(resp.Body)
+	return resp, err
+}
+
+// away sends a request to where the registry led. One that is inside may lead
+// anywhere. Through a proxy it is the proxy that resolves names and dials; then
+// only addresses that are written as such are judged.
+func (c *Client) away(req *http.Request, registry *url.URL) (*http.Response, error) {
+	if c.isInside(registry) {
+		return c.inside.RoundTrip(req)
 	}
-	return resp, nil
+	if addr, known := literal(req.URL.Hostname()); known && internal(addr) {
+		return nil, fmt.Errorf("%w: %s", ErrInternalAddress, req.URL.Hostname())
+	}
+	if c.proxied(req) {
+		return c.inside.RoundTrip(req)
+	}
+	return c.outside.RoundTrip(req)
 }
 
 // bulk reports whether a body is a blob's, which the transfer watches; any other

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/docker-fetcher/docker-fetcher/fetcher/fetchertest"
 	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/credential"
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/transfer"
 	"github.com/docker-fetcher/docker-fetcher/scheme"
 )
 
@@ -23,9 +25,8 @@ func (far) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(93, 184, 216
 
 // public returns a repository of r, which is registry.example on the Internet;
 // intra.example is this machine.
-func public(t *testing.T, r *fetchertest.Registry) *Repository {
+func public(t *testing.T, r *fetchertest.Registry, transport *http.Transport) *Repository {
 	t.Helper()
-	transport := NewTransport(nil)
 	dial := transport.DialContext
 	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 		name, port, _ := net.SplitHostPort(address)
@@ -39,8 +40,7 @@ func public(t *testing.T, r *fetchertest.Registry) *Repository {
 		return dial(ctx, network, address)
 	}
 	c := New(transport, "test")
-	t.Cleanup(transport.CloseIdleConnections)
-	t.Cleanup(c.outside.(*http.Transport).CloseIdleConnections)
+	t.Cleanup(c.CloseIdleConnections)
 	return of(t, c, "registry.example")
 }
 
@@ -57,21 +57,28 @@ func of(t *testing.T, c *Client, host string) *Repository {
 // for a public one.
 func TestAPublicRegistryCanNotUseTheConnectionOfAnother(t *testing.T) {
 	t.Parallel()
-	r := fetchertest.New(t, fetchertest.Config{})
-	d := r.PutBlob(name, []byte("blob"))
-	repository := public(t, r)
-	_, port, _ := net.SplitHostPort(r.Host())
-	intra := "intra.example:" + port
-	if got := body(t, of(t, repository.client, intra), d, 0); got != "blob" {
-		t.Fatalf("got %q", got)
-	}
-	r.Inject(fetchertest.Fault{Times: 1, Status: 307, Header: http.Header{"Location": {"http://" + intra + "/v2/" + name + "/blobs/" + d}}})
-	_, err := repository.Blob(digest.Digest(d)).Open(t.Context(), 0)
-	if !errors.Is(err, ErrInternalAddress) || !strings.Contains(err.Error(), intra) {
-		t.Errorf("got %v", err)
-	}
-	if n := r.Count(fetchertest.Blob); n != 2 {
-		t.Errorf("%d requests, want that of each registry and no more", n)
+	both := NewTransport(nil)
+	both.Protocols.SetHTTP2(true)
+	for title, transport := range map[string]*http.Transport{"our own": NewTransport(nil), "one for HTTP/2 too": both} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			r := fetchertest.New(t, fetchertest.Config{})
+			d := r.PutBlob(name, []byte("blob"))
+			repository := public(t, r, transport)
+			_, port, _ := net.SplitHostPort(r.Host())
+			intra := "intra.example:" + port
+			if got := body(t, of(t, repository.client, intra), d, 0); got != "blob" {
+				t.Fatalf("got %q", got)
+			}
+			r.Inject(fetchertest.Fault{Times: 1, Status: 307, Header: http.Header{"Location": {"http://" + intra + "/v2/" + name + "/blobs/" + d}}})
+			_, err := repository.Blob(digest.Digest(d)).Open(t.Context(), transfer.Request{})
+			if !errors.Is(err, ErrInternalAddress) || !strings.Contains(err.Error(), intra) {
+				t.Errorf("got %v", err)
+			}
+			if n := r.Count(fetchertest.Blob); n != 2 {
+				t.Errorf("%d requests, want that of each registry and no more", n)
+			}
+		})
 	}
 }
 
@@ -79,7 +86,7 @@ func TestARegistryThatAnswersFromInsideMayLeadAnywhere(t *testing.T) {
 	t.Parallel()
 	r := fetchertest.New(t, fetchertest.Config{Redirect: true})
 	d := r.PutBlob(name, []byte("blob"))
-	c := public(t, r).client
+	c := public(t, r, NewTransport(nil)).client
 	_, port, _ := net.SplitHostPort(r.Host())
 	if got := body(t, of(t, c, "intra.example:"+port), d, 0); got != "blob" {
 		t.Errorf("got %q", got)
@@ -96,7 +103,7 @@ func TestAPublicRegistryCanNotLeadInside(t *testing.T) {
 			t.Parallel()
 			r := fetchertest.New(t, config)
 			d := r.PutBlob(name, []byte("blob"))
-			_, err := public(t, r).Blob(digest.Digest(d)).Open(t.Context(), 0)
+			_, err := public(t, r, NewTransport(nil)).Blob(digest.Digest(d)).Open(t.Context(), transfer.Request{})
 			var e *Error
 			if !errors.As(err, &e) || e.Reason != "INSECURE_REGISTRY_REFUSED" || !strings.Contains(err.Error(), "127.0.0.1") {
 				t.Errorf("got %v", err)
@@ -105,6 +112,24 @@ func TestAPublicRegistryCanNotLeadInside(t *testing.T) {
 				t.Error("the internal address was asked")
 			}
 		})
+	}
+}
+
+func TestATransportsOwnWayToSpeakTLSIsGuardedToo(t *testing.T) {
+	t.Parallel()
+	r := fetchertest.New(t, fetchertest.Config{TLS: true})
+	transport := NewTransport(nil)
+	transport.DialTLSContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, r.Host())
+	}
+	c := New(transport, "test")
+	t.Cleanup(c.CloseIdleConnections)
+	req, err := http.NewRequest(http.MethodGet, "https://content.example/blob", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.away(req, &url.URL{Scheme: "https", Host: "registry.example"}); !errors.Is(err, ErrInternalAddress) {
+		t.Errorf("got %v", err)
 	}
 }
 

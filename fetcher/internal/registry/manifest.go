@@ -22,9 +22,9 @@ type Manifest struct {
 // Manifest asks for a manifest or index by tag or digest. Its digest is the
 // caller's to check: that of a signed schema 1 manifest is not taken over all bytes.
 func (r *Repository) Manifest(ctx context.Context, identifier string) (Manifest, error) {
-	path := "manifests/" + identifier
+	q := r.request(http.MethodGet, "manifests/"+identifier, "MANIFEST_NOT_FOUND", http.Header{"Accept": {manifest.Accept}})
 	for begin := time.Now(); ; {
-		resp, err := r.get(ctx, path, "MANIFEST_NOT_FOUND", http.Header{"Accept": {manifest.Accept}})
+		resp, err := r.inTime(ctx, q, r.ask)
 		if err != nil {
 			return Manifest{}, err
 		}
@@ -42,7 +42,7 @@ func (r *Repository) Manifest(ctx context.Context, identifier string) (Manifest,
 				Body: body, URL: redact(resp.Request.URL),
 			}, nil
 		}
-		err = r.failure(ctx, resp.Request.URL, err)
+		err = r.failure(ctx, http.MethodGet, resp.Request.URL, err)
 		if ctx.Err() != nil || errors.Is(err, errTrickle) || time.Since(begin) > answerBudget-headerTimeout {
 			return Manifest{}, err
 		}

@@ -117,9 +117,9 @@ func FuzzContentRange(f *testing.F) {
 	f.Add("bytes 5-9/*")
 	f.Add("bytes 9-5/10")
 	f.Fuzz(func(t *testing.T, field string) {
-		first, total, err := contentRange(field)
-		if err == nil && (first < 0 || total != -1 && total <= first) {
-			t.Errorf("contentRange(%q) = %d, %d", field, first, total)
+		first, last, total, err := contentRange(field)
+		if err == nil && (first < 0 || last < first || last-first+1 < 1 || total != -1 && total <= last) {
+			t.Errorf("contentRange(%q) = %d, %d, %d", field, first, last, total)
 		}
 	})
 }
@@ -127,13 +127,14 @@ func FuzzContentRange(f *testing.F) {
 func TestContentRange(t *testing.T) {
 	t.Parallel()
 	for field, want := range map[string]string{
-		"bytes 0-9/10": "0 10", "bytes 5-9/10": "5 10", "bytes 5-9/*": "5 -1",
+		"bytes 0-9/10": "0 9 10", "bytes 5-9/10": "5 9 10", "bytes 5-9/*": "5 9 -1", "bytes 0-9223372036854775806/*": "0 9223372036854775806 -1",
 		"": "bad", "bytes */10": "bad", "bytes 9-5/10": "bad", "bytes 0-10/10": "bad", "bytes -1-5/10": "bad",
 		"items 0-9/10": "bad", "bytes 0-9": "bad", "bytes 0-99999999999999999999/*": "bad",
+		"bytes +0-9/10": "bad", "bytes 0-9/+10": "bad", "bytes 0-9223372036854775807/*": "bad",
 	} {
 		got := "bad"
-		if first, total, err := contentRange(field); err == nil {
-			got = itoa(first) + " " + itoa(total)
+		if first, last, total, err := contentRange(field); err == nil {
+			got = itoa(first) + " " + itoa(last) + " " + itoa(total)
 		}
 		if got != want {
 			t.Errorf("contentRange(%q) = %s, want %s", field, got, want)

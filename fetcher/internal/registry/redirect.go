@@ -65,7 +65,7 @@ func redirected(req *http.Request, status int, target *url.URL) (*http.Request, 
 		return nil, fmt.Errorf("%w: to host %s", ErrInsecureRedirect, target.Host)
 	case target.User != nil:
 		return nil, errors.New("redirect to a URL with a user name refused")
-	case req.Method != http.MethodGet && !sameOrigin(from, target):
+	case req.Body != nil && !sameOrigin(from, target):
 		return nil, fmt.Errorf("redirect of a token request to another host (%s) refused: its body holds a credential", target.Host)
 	}
 	next := req.Clone(req.Context())
@@ -73,7 +73,10 @@ func redirected(req *http.Request, status int, target *url.URL) (*http.Request, 
 	if !sameOrigin(from, target) {
 		next.Header.Del("Authorization")
 	}
-	if req.Body == nil || status == http.StatusSeeOther {
+	switch {
+	case req.Body == nil:
+		return next, nil
+	case status == http.StatusSeeOther:
 		next.Method, next.Body, next.GetBody, next.ContentLength = http.MethodGet, nil, nil, 0
 		next.Header.Del("Content-Type")
 		return next, nil
@@ -84,7 +87,7 @@ func redirected(req *http.Request, status int, target *url.URL) (*http.Request, 
 }
 
 func sameOrigin(a, b *url.URL) bool {
-	return a.Scheme == b.Scheme && a.Hostname() == b.Hostname() && port(a) == port(b)
+	return a.Scheme == b.Scheme && (a.Host == b.Host || a.Hostname() == b.Hostname() && port(a) == port(b))
 }
 
 func port(u *url.URL) string {

@@ -3,12 +3,15 @@
 //
 // Three loops, each in a function of its own: climb (authorize.go) goes up the
 // ladder of package auth for one request; retry (retry.go) repeats what
-// failed for a passing reason; follow (redirect.go) goes after redirects.
+// failed for a passing reason; follow (redirect.go) goes after redirects. What a
+// blob's source learns of its hosts is in blob.go, connections that are made
+// before a request needs them in warm.go.
 package registry
 
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"maps"
 	"net/http"
 	"net/url"
@@ -24,7 +27,9 @@ import (
 // Safe for concurrent use.
 type Client struct {
 	transports
-	userAgent string
+	userAgent []string
+
+	roots sync.Once
 
 	mu       sync.Mutex
 	sessions map[sessionKey]*used
@@ -52,19 +57,25 @@ const (
 	maxHosts    = 10_000
 )
 
-// New returns a client that sends through transport; nil: NewTransport(nil).
+// New returns a client that sends through a clone of transport, if that is an
+// *http.Transport, or through transport itself; nil: NewTransport(nil).
 func New(transport http.RoundTripper, userAgent string) *Client {
 	return &Client{
-		transports: newTransports(transport), userAgent: userAgent,
+		transports: newTransports(transport), userAgent: []string{userAgent},
 		sessions: map[sessionKey]*used{}, plain: map[string]bool{}, internal: map[string]bool{},
 	}
 }
 
 // Repository is one repository as one credential sees it. Safe for concurrent use.
 type Repository struct {
+	// Ahead is how many connections to Warm as soon as a request turns out to
+	// need a token: they are made while that is asked for. Set it before use.
+	Ahead int
+
 	client     *Client
 	registry   *url.URL // scheme and host
 	name       string
+	identity   string
 	session    *auth.Session
 	credential credential.Match
 	warn       func(string)
@@ -81,19 +92,31 @@ func (c *Client) Repository(ctx context.Context, ref scheme.Reference, m credent
 			u.Scheme = "http"
 		}
 	}
+	key := sessionKey{
+		registry:   u.String(),
+		credential: sum(m.Credential.Username, m.Credential.Password, m.Credential.IdentityToken, m.Credential.RegistryToken),
+	}
+	identity := sum(key.registry, string(key.credential[:]), ref.Repository)
+	if u.Scheme == "https" {
+		c.roots.Do(readRoots)
+	}
 	return &Repository{
-		client: c, registry: u, name: ref.Repository, credential: m, warn: warn,
-		session: c.session(u, m.Credential),
+		client: c, registry: u, name: ref.Repository, identity: hex.EncodeToString(identity[:]),
+		session: c.session(key, u, m.Credential), credential: m, warn: warn,
 	}
 }
 
-func (c *Client) session(registry *url.URL, cred credential.Credential) *auth.Session {
+// sum is a hash of the parts, of which none runs into the next.
+func sum(parts ...string) [sha256.Size]byte {
 	h := sha256.New()
-	for _, part := range []string{cred.Username, cred.Password, cred.IdentityToken, cred.RegistryToken} {
-		sum := sha256.Sum256([]byte(part))
-		h.Write(sum[:])
+	for _, part := range parts {
+		s := sha256.Sum256([]byte(part))
+		h.Write(s[:])
 	}
-	key := sessionKey{registry: registry.String(), credential: [sha256.Size]byte(h.Sum(nil))}
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+func (c *Client) session(key sessionKey, registry *url.URL, cred credential.Credential) *auth.Session {
 	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -110,34 +133,57 @@ func (c *Client) session(registry *url.URL, cred credential.Credential) *auth.Se
 	return s.Session
 }
 
-// note keeps a fact about a host. The caller has c.mu.
-func note(facts map[string]bool, host string, fact bool) {
+// note keeps a fact about a host. The caller has the lock of facts.
+func note[T any](facts map[string]T, host string, fact T) {
 	if len(facts) >= maxHosts {
 		clear(facts)
 	}
 	facts[host] = fact
 }
 
-// get sends GET for a path below /v2/NAME/ with the authorization that the
-// registry asks for, and returns its answer of 200 or 206. missing is the
-// reason if there is no such thing.
-func (r *Repository) get(ctx context.Context, path, missing string, header http.Header) (*http.Response, error) {
-	u := r.registry.JoinPath("v2", r.name, path)
-	resp, err := r.authorize(ctx, u, header)
+// Identity names registry, repository and credential, in 64 hexadecimal digits:
+// who has the same may read the same. It shows no secret, but a guess at a weak
+// password can be checked by it: keep it where others don't read.
+func (r *Repository) Identity() string { return r.identity }
+
+// request is what a caller wants of a repository, and what is noted on the way.
+type request struct {
+	method    string
+	url       *url.URL
+	header    http.Header // shared by all that is sent for it, and never changed
+	missing   string      // the reason where there is no such thing
+	throttled bool        // there was a 429
+}
+
+// request returns one for a path below /v2/NAME/.
+func (r *Repository) request(method, path, missing string, header http.Header) *request {
+	u := *r.registry
+	u.Path = "/v2/" + r.name + "/" + path
+	header["User-Agent"] = r.client.userAgent
+	return &request{method: method, url: &u, header: header, missing: missing}
+}
+
+// ask sends a request with the authorization that the registry asks for, and
+// returns its answer if that served.
+func (r *Repository) ask(ctx context.Context, q *request) (*http.Response, error) {
+	a := &attempt{Repository: r, request: q, facts: r.session.Facts(r.name)}
+	resp, err := a.climb(ctx)
+	if err != nil || served(resp) {
+		return resp, err
+	}
+	e, err := r.refusal(ctx, resp)
 	if err != nil {
 		return nil, err
 	}
-	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent {
-		e, err := r.refusal(ctx, resp)
-		if err != nil {
-			return nil, err
-		}
-		if e.Status == http.StatusNotFound || e.Status == http.StatusGone {
-			e.Reason, e.Hint = missing, missingHints[missing]
-		}
-		return nil, e
+	if e.Status == http.StatusNotFound || e.Status == http.StatusGone {
+		e.Reason, e.Hint = q.missing, missingHints[q.missing]
 	}
-	return resp, nil
+	return nil, e
+}
+
+// served reports whether an answer is what was asked for.
+func served(resp *http.Response) bool {
+	return resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusPartialContent
 }
 
 // redact returns a URL as messages may show it: presigned queries and user

@@ -14,6 +14,7 @@ import (
 
 	"github.com/docker-fetcher/docker-fetcher/fetcher/fetchertest"
 	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/credential"
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/transfer"
 	"github.com/docker-fetcher/docker-fetcher/scheme"
 )
 
@@ -33,9 +34,9 @@ func client(t *testing.T, r *fetchertest.Registry) *Client {
 	if strings.HasPrefix(r.URL(), "https") {
 		config.RootCAs = r.CertPool()
 	}
-	transport := NewTransport(config)
-	t.Cleanup(transport.CloseIdleConnections)
-	return New(transport, "docker-fetcher/test")
+	c := New(NewTransport(config), "docker-fetcher/test")
+	t.Cleanup(c.CloseIdleConnections)
+	return c
 }
 
 func repository(t *testing.T, c *Client, r *fetchertest.Registry, m credential.Match) *Repository {
@@ -60,7 +61,7 @@ func asked(r *fetchertest.Registry) []string {
 
 func body(t *testing.T, r *Repository, d string, offset int64) string {
 	t.Helper()
-	content, err := r.Blob(digest.Digest(d)).Open(t.Context(), offset)
+	content, err := r.Blob(digest.Digest(d)).Open(t.Context(), transfer.Request{Offset: offset})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,44 +269,6 @@ func TestARedirectTargetGetsNoAuthorization(t *testing.T) {
 	}
 }
 
-func TestABlobIsReadFromAnyOffset(t *testing.T) {
-	t.Parallel()
-	const blob = "0123456789"
-	lying := map[string][]string{"Content-Range": {"bytes 5-9/10"}}
-	for title, test := range map[string]struct {
-		fault  fetchertest.Fault
-		offset int64
-		want   string // body, offset and total; or the error
-	}{
-		"from the beginning":                  {fetchertest.Fault{}, 0, "0123456789 0 10"},
-		"from the middle":                     {fetchertest.Fault{}, 4, "456789 4 10"},
-		"all of it where ranges are ignored":  {fetchertest.Fault{IgnoreRange: true}, 4, "0123456789 0 10"},
-		"of unknown size":                     {fetchertest.Fault{Chunked: true}, 0, "0123456789 0 -1"},
-		"not where the range is another":      {fetchertest.Fault{Header: lying}, 4, "asked for the bytes from 4 on, got those from 5 on"},
-		"not where the range can't be read":   {fetchertest.Fault{Header: map[string][]string{"Content-Range": nil}}, 4, "206 with an unreadable Content-Range"},
-		"not where it was compressed between": {fetchertest.Fault{Header: map[string][]string{"Content-Encoding": {"gzip"}}}, 0, "identity was asked for"},
-	} {
-		t.Run(title, func(t *testing.T) {
-			t.Parallel()
-			r := fetchertest.New(t, fetchertest.Config{})
-			d := r.PutBlob(name, []byte(blob))
-			r.Inject(test.fault)
-			content, err := open(t, r, credential.Match{}).Blob(digest.Digest(d)).Open(t.Context(), test.offset)
-			if err != nil {
-				if !strings.Contains(err.Error(), test.want) {
-					t.Errorf("got %v, want %s", err, test.want)
-				}
-				return
-			}
-			defer content.Close()
-			data, _ := io.ReadAll(content)
-			if got := strings.Join([]string{string(data), itoa(content.Offset), itoa(content.Total)}, " "); got != test.want {
-				t.Errorf("got %s, want %s", got, test.want)
-			}
-		})
-	}
-}
-
 func TestAPassingFailureIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	for title, fault := range map[string]fetchertest.Fault{
@@ -340,7 +303,8 @@ func TestAWaitThatIsTooLongIsReportedAtOnce(t *testing.T) {
 		})
 		_, err := open(t, r, credential.Match{}).Manifest(t.Context(), "latest")
 		var e *Error
-		if !errors.As(err, &e) || e.Reason != "RATE_LIMITED" || e.RetryAfter != 24*time.Hour {
+		if !errors.As(err, &e) || e.Reason != "RATE_LIMITED" || e.RetryAfter != 24*time.Hour ||
+			e.Throttled() != (endpoint == fetchertest.Manifest) {
 			t.Errorf("%s: got %#v", endpoint, err)
 		}
 		if n := r.Count(endpoint); n != 1 {
@@ -367,19 +331,10 @@ func TestAMissingBlobIsOneWhereverTheRegistryLeads(t *testing.T) {
 	r := fetchertest.New(t, fetchertest.Config{Redirect: true})
 	d := r.PutBlob(name, []byte("blob"))
 	r.Inject(fetchertest.Fault{Match: fetchertest.Match{Endpoint: fetchertest.CDN}, Status: 404})
-	_, err := open(t, r, credential.Match{}).Blob(digest.Digest(d)).Open(t.Context(), 0)
+	_, err := open(t, r, credential.Match{}).Blob(digest.Digest(d)).Open(t.Context(), transfer.Request{})
 	var e *Error
 	if !errors.As(err, &e) || e.Reason != "BLOB_NOT_FOUND" {
 		t.Errorf("got %v", err)
-	}
-}
-
-func TestARangeBeyondTheEndIsTheEnd(t *testing.T) {
-	t.Parallel()
-	r := fetchertest.New(t, fetchertest.Config{})
-	d := r.PutBlob(name, []byte("blob"))
-	if got := body(t, open(t, r, credential.Match{}), d, 4); got != "" {
-		t.Errorf("got %q", got)
 	}
 }
 
@@ -519,9 +474,44 @@ func TestTheRefusalOfAContentHostIsNotThatOfTheRegistry(t *testing.T) {
 	r := fetchertest.New(t, fetchertest.Config{Redirect: true})
 	d := r.PutBlob(name, []byte("blob"))
 	r.Inject(fetchertest.Fault{Match: fetchertest.Match{Endpoint: fetchertest.CDN}, Status: 403})
-	_, err := open(t, r, login).Blob(digest.Digest(d)).Open(t.Context(), 0)
+	_, err := open(t, r, login).Blob(digest.Digest(d)).Open(t.Context(), transfer.Request{})
 	var e *Error
 	if !errors.As(err, &e) || e.Reason != "REGISTRY_UNREACHABLE" || strings.Contains(err.Error(), "credential") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestAnIdentityIsOfRegistryRepositoryAndCredential(t *testing.T) {
+	t.Parallel()
+	identity := func(uri string, c credential.Credential) string {
+		ref, err := scheme.Parse(uri)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return New(nil, "").Repository(t.Context(), ref, credential.Match{Credential: c, Key: "k"}, nil).Identity()
+	}
+	const uri = "docker://registry.example/team/app?latest"
+	base := identity(uri, credential.Credential{Username: "u", Password: "c4n4ry"})
+	if len(base) != 64 || strings.Contains(base, "c4n4ry") {
+		t.Errorf("the identity is %s", base)
+	}
+	if again := identity("docker://registry.example/team/app?other", credential.Credential{Username: "u", Password: "c4n4ry"}); again != base {
+		t.Error("it differs for another tag")
+	}
+	seen := map[string]string{base: "the first"}
+	for title, other := range map[string]string{
+		"no credential":  identity(uri, credential.Credential{}),
+		"another user":   identity(uri, credential.Credential{Username: "v", Password: "c4n4ry"}),
+		"moved border":   identity(uri, credential.Credential{Username: "uc", Password: "4n4ry"}),
+		"identity token": identity(uri, credential.Credential{IdentityToken: "c4n4ry"}),
+		"registry token": identity(uri, credential.Credential{RegistryToken: "c4n4ry"}),
+		"a repository":   identity("docker://registry.example/team/app2?latest", credential.Credential{Username: "u", Password: "c4n4ry"}),
+		"a registry":     identity("docker://registry.example:444/team/app?latest", credential.Credential{Username: "u", Password: "c4n4ry"}),
+		"another scheme": identity(uri+"#http", credential.Credential{Username: "u", Password: "c4n4ry"}),
+	} {
+		if same, ok := seen[other]; ok {
+			t.Errorf("%s has the identity of %s", title, same)
+		}
+		seen[other] = title
 	}
 }

@@ -57,14 +57,19 @@ func passing(req *http.Request, resp *http.Response, err error) bool {
 	}
 	switch resp.StatusCode {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
-		// A content host, to an address whose signature has expired: the
-		// registry will sign another.
-		return !sameOrigin(resp.Request.URL, req.URL)
+		return !sameOrigin(resp.Request.URL, req.URL) && expired(req, resp.StatusCode)
 	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
 		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return true
 	}
 	return false
+}
+
+// expired reports whether a content host means, by refusing, that the signature of
+// the address has expired: the registry will sign another. Else it may refuse
+// the range, or HEAD where it was signed for GET.
+func expired(req *http.Request, status int) bool {
+	return req.Method == http.MethodGet && (status != http.StatusBadRequest || !fromStart(req.Header))
 }
 
 // permanent reports whether a transport error will come again.

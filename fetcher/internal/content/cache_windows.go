@@ -1,0 +1,22 @@
+package content
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+const plainly = 0
+
+func tryLock(*os.File) (bool, error) { return false, errors.ErrUnsupported }
+
+func lock(*os.File) error { return errors.ErrUnsupported }
+
+func unlock(f *os.File) { _ = f.Close() }
+
+func private(fs.FileInfo) error {
+	return fmt.Errorf("a cache on Windows: %w", errors.ErrUnsupported)
+}
+
+func own(fs.FileInfo) bool { return true }
