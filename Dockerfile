@@ -9,7 +9,7 @@ RUN go mod download
 COPY . .
 ARG VERSION=0.1.0-dev
 ARG COMMIT=
-RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION} -X main.commit=${COMMIT}" \
+RUN CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -ldflags "-s -w -X main.version=${VERSION} -X main.commit=${COMMIT}" \
     -o /docker-fetcher ./cmd/docker-fetcher
 
 FROM scratch

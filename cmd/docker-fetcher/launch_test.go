@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -42,6 +43,22 @@ func BenchmarkLaunchToFirstCall(b *testing.B) {
 			b.ReportMetric(0, "ns/op")
 		})
 	}
+}
+
+// BenchmarkStart takes the CPU time of a command that does nothing, which each
+// one-shot command takes as well. Reach: 8 ms.
+func BenchmarkStart(b *testing.B) {
+	path := executable(b)
+	var took []time.Duration
+	for b.Loop() {
+		cmd := exec.CommandContext(b.Context(), path, "version")
+		if err := cmd.Run(); err != nil {
+			b.Fatal(err)
+		}
+		took = append(took, cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime())
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2])/float64(time.Millisecond), "CPU-ms/start-median")
 }
 
 // BenchmarkPeakMemory has the plugin fetch a blob of 1 GiB and reads how large

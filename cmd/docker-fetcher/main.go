@@ -43,10 +43,12 @@ func run() int {
 	// process: a plugin whose host died has to clean up.
 	signal.Ignore(syscall.SIGPIPE)
 	hosted := launchedByHost()
+	// Not stopped at the end, as the process ends too: to stop takes a new
+	// thread, and a tenth of the time of a short command.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	if !hosted {
 		context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
+		go putOffCollection()        // has time while an answer is awaited
 	}
 	cmd := newCommand(hosted)
 	err := cmd.ExecuteContext(ctx)

@@ -27,6 +27,8 @@ type options struct {
 	defaultConfig string // of the process
 	platform      platform
 	blobs         count
+	chunks        count // 0: not said
+	cacheDir      string
 	stall         duration
 	output        choice
 	progress      choice
@@ -63,7 +65,9 @@ func (o *options) registryFlags(flags *pflag.FlagSet) {
 func (o *options) transferFlags(flags *pflag.FlagSet) {
 	o.blobs, o.stall = fetcher.DefaultMaxConcurrentBlobs, duration(fetcher.DefaultStallTimeout)
 	o.logLevel = choice{"info", []string{"trace", "debug", "info", "warn", "error"}}
-	flags.Var(&o.blobs, "max-concurrent-blobs", "blobs of one image that are transferred at once")
+	flags.Var(&o.blobs, "max-concurrent-blobs", "blobs of one image that are transferred at once, at most")
+	flags.Var(&o.chunks, "chunks-per-blob", "parts of one blob that are transferred at once (default: as many as make it faster)")
+	flags.StringVar(&o.cacheDir, "cache-dir", "", "`DIR` of a cache that all fetchers of this machine may share (default: no cache)")
 	flags.Var(&o.stall, "stall-timeout", "the longest time without a byte of a blob, such as 60s or 1mins; then it is continued, five times")
 	flags.Var(&o.logLevel, "log-level", "what to log on stderr: trace, debug, info, warn or error")
 }
@@ -84,6 +88,7 @@ func (o *options) open() (*fetcher.Fetcher, fetcher.DockerConfig, error) {
 	var none fetcher.DockerConfig
 	config := fetcher.Config{
 		Platform: o.platform.Platform, MaxConcurrentBlobs: int(o.blobs), StallTimeout: time.Duration(o.stall),
+		ChunksPerBlob: int(o.chunks), CacheDir: o.cacheDir,
 		UserAgent: "docker-fetcher/" + version,
 	}
 	var err error
