@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -62,15 +63,15 @@ func (j *job) transfer(ctx context.Context, blobs []Descriptor) ([]File, error) 
 	j.repository.Warm(j.connections(blobs))
 	streams := j.host.Group(transfer.DefaultStreams)
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(j.parallel)
-	for _, i := range order {
-		if ctx.Err() != nil {
-			break
-		}
+	var next atomic.Int64
+	for range min(j.parallel, len(blobs)) { // not one for each blob: that many stacks would have to grow
 		group.Go(func() (err error) {
 			defer recovered(&err)
-			files[i], err = j.blob(ctx, streams, blobs[i])
-			return err
+			for n := next.Add(1); n <= int64(len(order)) && err == nil && ctx.Err() == nil; n = next.Add(1) {
+				i := order[n-1]
+				files[i], err = j.blob(ctx, streams, blobs[i])
+			}
+			return cmp.Or(err, ctx.Err())
 		})
 	}
 	return files, group.Wait()

@@ -52,8 +52,8 @@ type setting struct {
 	stall    time.Duration
 }
 
-// far is a link that is long enough for a fetcher to use many connections from
-// the start, whatever this machine is.
+// far is a link that is long enough for a fetcher to use many connections,
+// whatever this machine is.
 func far() *link { return &link{roundTrip: 4 * time.Millisecond} }
 
 // pull is what is fetched, and who fetches it.

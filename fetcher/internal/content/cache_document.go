@@ -85,3 +85,9 @@ func (c *Cache) document(owner string, d digest.Digest) (string, error) {
 	}
 	return c.at("manifests", owner, fileName(d)), nil
 }
+
+// Knows reports whether the cache has documents of an owner.
+func (c *Cache) Knows(owner string) bool {
+	_, err := os.Lstat(c.at("manifests", owner))
+	return err == nil
+}

@@ -30,8 +30,19 @@ type blob struct {
 }
 
 // Open asks for the bytes of r. A registry that ignores the range answers from
-// the beginning; Content.Offset says so.
+// the beginning; Content.Offset says so. One whose answer to a range can't be
+// that is asked for the whole, from then on.
 func (b *blob) Open(ctx context.Context, r transfer.Request) (transfer.Content, error) {
+	content, err := b.open(ctx, r)
+	var unusable *rangeError
+	if errors.As(err, &unusable) && rangeField(r) != "" && ctx.Err() == nil {
+		b.rangeless.Store(true)
+		return b.open(ctx, r)
+	}
+	return content, err
+}
+
+func (b *blob) open(ctx context.Context, r transfer.Request) (transfer.Content, error) {
 	q := b.repository.blobRequest(http.MethodGet, b.digest)
 	if field := rangeField(r); field != "" && !b.rangeless.Load() {
 		q.header["Range"] = []string{field}
@@ -49,7 +60,7 @@ func (b *blob) Open(ctx context.Context, r transfer.Request) (transfer.Content, 
 		_ = resp.Body.Close()
 		return transfer.Content{}, &Error{
 			Reason: "REGISTRY_UNREACHABLE", Method: q.method, URL: redact(resp.Request.URL),
-			Message: err.Error(), Hint: "is there a proxy in between that changes answers?",
+			Message: err.Error(), Hint: "is there a proxy in between that changes answers?", Err: err,
 		}
 	}
 	content.RoundTrip = b.repository.client.trips.to(resp.Request.URL)

@@ -47,8 +47,11 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Throttled reports whether the host asked for fewer requests.
-func (e *Error) Throttled() bool { return e.Status == http.StatusTooManyRequests }
+// Throttled reports whether the host asked for fewer requests, and not for a
+// pause that is too long to wait for.
+func (e *Error) Throttled() bool {
+	return e.Status == http.StatusTooManyRequests && e.RetryAfter <= retryBudget
+}
 
 // refusal turns an answer that is no success into an *Error, and closes it. Its
 // own error is that of the context: half a refusal tells nothing.

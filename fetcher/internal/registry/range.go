@@ -21,25 +21,39 @@ func content(resp *http.Response, asked transfer.Request) (transfer.Content, err
 	if resp.StatusCode == http.StatusOK {
 		return c, nil
 	}
+	if err := partial(resp, asked, &c); err != nil {
+		return c, &rangeError{err}
+	}
+	return c, nil
+}
+
+// rangeError is an answer to a range that can't be what was asked for; the whole
+// blob may be had still.
+type rangeError struct{ error }
+
+func (e *rangeError) Unwrap() error { return e.error }
+
+// partial holds a 206 against the range that was asked for.
+func partial(resp *http.Response, asked transfer.Request, c *transfer.Content) error {
 	if mediaType := resp.Header.Get("Content-Type"); strings.HasPrefix(strings.ToLower(mediaType), "multipart/") {
-		return c, fmt.Errorf("the range came as %.40q, though it is one", mediaType)
+		return fmt.Errorf("the range came as %.40q, though it is one", mediaType)
 	}
 	first, last, total, err := contentRange(resp.Header.Get("Content-Range"))
 	length := last - first + 1
 	switch {
 	case err != nil:
-		return c, err
+		return err
 	case first != asked.Offset:
-		return c, fmt.Errorf("asked for the bytes from %d on, got those from %d on", asked.Offset, first)
+		return fmt.Errorf("asked for the bytes from %d on, got those from %d on", asked.Offset, first)
 	case asked.Length > 0 && length > asked.Length:
-		return c, fmt.Errorf("asked for %d bytes, got %d", asked.Length, length)
+		return fmt.Errorf("asked for %d bytes, got %d", asked.Length, length)
 	case resp.ContentLength >= 0 && resp.ContentLength != length:
-		return c, fmt.Errorf("206 with Content-Length %d, but a Content-Range of %d bytes", resp.ContentLength, length)
+		return fmt.Errorf("206 with Content-Length %d, but a Content-Range of %d bytes", resp.ContentLength, length)
 	case resp.ContentLength < 0:
 		c.ReadCloser = part{io.LimitReader(resp.Body, length), resp.Body}
 	}
 	c.Offset, c.Total, c.Ranged = first, total, true
-	return c, nil
+	return nil
 }
 
 // part is a body that does not say itself where it ends.

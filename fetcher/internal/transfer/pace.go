@@ -17,8 +17,10 @@ const (
 	saturated = 0.4
 
 	// ticks without a new trial: after a raise, for connections to get up to
-	// speed; after one that brought nothing; after the host asked for less.
+	// speed; at a far host's beginning, for the first bytes too; after a raise that
+	// brought nothing; after the host asked for less.
 	settleTicks  = 1
+	farTicks     = 3
 	contentTicks = 30
 	humbleTicks  = 100
 )

@@ -152,8 +152,13 @@ func (t *transfer) run(ctx context.Context) error {
 		if p == nil {
 			return err
 		}
+		before := t.host.received.Load()
 		err = t.stream(ctx, p, false)
 		t.release(p)
+		if err != nil && t.host.received.Load() > before && throttled(err) {
+			t.host.refused() // it serves others of ours, so it will serve this one too
+			err = &readError{err}
+		}
 		if err == nil {
 			continue
 		}
@@ -183,6 +188,12 @@ func (t *transfer) next(ctx context.Context) (*part, error) {
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// throttled reports whether the host wants fewer requests.
+func throttled(err error) bool {
+	var refused interface{ Throttled() bool }
+	return errors.As(err, &refused) && refused.Throttled()
 }
 
 // recover decides what follows an error of the first stream: nil to go on.
