@@ -96,14 +96,14 @@ func (j *job) blob(ctx context.Context, streams *transfer.Group, desc Descriptor
 		return File{}, err
 	}
 	defer w.Close()
-	progress, finish := j.watch.blob(desc, 0)
+	progress, finish := j.watch.blob(desc)
 	defer finish()
 	return j.fetched(ctx, turn, w, name, desc, progress)
 }
 
 // cached hands out a blob of the cache, and fetches it into that if it has to.
 func (j *job) cached(ctx context.Context, streams *transfer.Group, name string, desc Descriptor) (File, error) {
-	progress, finish := j.watch.blob(desc, 0)
+	progress, finish := j.watch.blob(desc)
 	defer finish()
 	w, size, err := j.cache.Obtain(ctx, j.dir, name, desc, progress.follow)
 	if err != nil {
@@ -113,6 +113,9 @@ func (j *job) cached(ctx context.Context, streams *transfer.Group, name string, 
 		return j.reused(name, desc, size), nil
 	}
 	defer w.Close()
+	if size, ok := j.dir.Holds(ctx, name, desc); ok { // from before there was a cache
+		return j.reused(name, desc, size), nil
+	}
 	progress.follow(w.Contiguous())
 	turn, err := streams.Turn(ctx, desc.Size)
 	if err != nil {

@@ -467,6 +467,21 @@ func TestWhatTheDirectoryHasAlreadyIsReused(t *testing.T) {
 	}
 }
 
+func TestWhatTheDirectoryHadBeforeThereWasACacheIsReused(t *testing.T) {
+	t.Parallel()
+	s := newShelf(t, fetchertest.Config{})
+	image := s.put("team/app", "1", "one", "two")
+	dir := t.TempDir()
+	for _, f := range []*fetcher.Fetcher{newFetcher(t, fetcher.Config{}), s.fetcher} {
+		request := fetcher.Request{URI: uri(t, s.registry, "docker", "team/app", "1"), Directory: dir}
+		if _, err := f.Fetch(t.Context(), request); err != nil {
+			t.Fatal(err)
+		}
+		s.has(dir, image, nil)
+	}
+	s.cost("GET manifest: 200", layer, layer, layer, "GET manifest: 200")
+}
+
 // TestACancelledFetchIsContinuedByTheNext cancels when the layer is half there.
 func TestACancelledFetchIsContinuedByTheNext(t *testing.T) {
 	t.Parallel()

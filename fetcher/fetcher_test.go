@@ -243,7 +243,7 @@ func TestASlowObserverGetsTheLatestProgressAndEveryFile(t *testing.T) {
 			seen = append(seen, e)
 		}, time.Second)
 		w.started(Started{TotalBytes: 100, TotalFiles: 2})
-		progress, finish := w.blob(Descriptor{Digest: "sha256:a", Size: 50}, 0)
+		progress, finish := w.blob(Descriptor{Digest: "sha256:a", Size: 50})
 		for range 50 { // a minute in which the observer does not come back
 			progress.more(1, 1)
 			time.Sleep(time.Second)
@@ -275,8 +275,8 @@ func TestProgressCountsEachByteOnce(t *testing.T) {
 	var b board
 	w := &watch{}
 	w.started(Started{TotalBytes: 30, TotalFiles: 3})
-	first, _ := w.blob(Descriptor{Digest: "sha256:a", Size: 10}, 0)
-	second, _ := w.blob(Descriptor{Digest: "sha256:b", Size: 20}, 0)
+	first, _ := w.blob(Descriptor{Digest: "sha256:a", Size: 10})
+	second, _ := w.blob(Descriptor{Digest: "sha256:b", Size: 20})
 	first.more(4, 1)
 	second.more(9, 1)
 	second.more(-9, 1) // it begins anew

@@ -102,11 +102,9 @@ func (w *watch) done(file File) {
 	w.send(FileDone{file})
 }
 
-// blob announces a transfer of which the first bytes are there already; finish
-// takes it from the board.
-func (w *watch) blob(desc Descriptor, have int64) (a *active, finish func()) {
+// blob announces a transfer; finish takes it from the board.
+func (w *watch) blob(desc Descriptor) (a *active, finish func()) {
 	a = &active{digest: desc.Digest, size: desc.Size, board: &w.board}
-	a.offset.Store(have)
 	w.board.add(a)
 	return a, func() { w.board.remove(a) }
 }

@@ -92,7 +92,7 @@ func TestAConnectionThatNobodyTakesIsClosed(t *testing.T) {
 		if got := d.state(there); got != [2]int{2, 1} {
 			t.Errorf("connections in all, and ahead: %v", got)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if got := d.state(there); got != [2]int{1, 0} {
 			t.Errorf("connections in all, and ahead: %v, after their time", got)

@@ -102,7 +102,7 @@ func (t *transfer) fill(body io.Reader, p []byte) (n int, err error) {
 		if n += m; m > 0 {
 			t.report(int64(m))
 		}
-		if err == io.EOF { //nolint:errorlint // see above
+		if err == io.EOF {
 			return n, nil
 		}
 		if err != nil {
