@@ -156,6 +156,9 @@ func (j *job) fetched(ctx context.Context, turn *transfer.Turn, w *content.Write
 func (j *job) copied(ctx context.Context, turn *transfer.Turn, w *content.Writer, desc Descriptor, o transfer.Options) (pieced bool, err error) {
 	pieced, err = turn.Copy(ctx, j.repository.Blob(desc.Digest), w, o)
 	if err == nil {
+		err = w.Verify(ctx) // most of a large partial is hashed only now
+	}
+	if err == nil {
 		err = w.Commit()
 	}
 	return pieced, err

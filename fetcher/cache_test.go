@@ -350,6 +350,24 @@ func TestADamagedManifestIsFetchedAgain(t *testing.T) {
 	s.cost()
 }
 
+func TestAManifestThatOnlyItsContentTypeExplainsIsFetchedAgain(t *testing.T) {
+	t.Parallel()
+	s := newShelf(t, fetchertest.Config{})
+	image := s.put("team/app", "latest", "one")
+	digest := s.registry.PutManifest("team/app", "odd", "application/vnd.oci.image.manifest.v1+json", fmt.Appendf(nil,
+		`{"schemaVersion":2,"mediaType":"text/plain","config":{"digest":%q,"size":%d},"layers":[]}`, image.ConfigDigest, len(image.Config)))
+	for _, want := range [][]string{{manifest, layer}, {manifest}} {
+		dir, err := s.fetch("docker", "team/app", digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(filepath.Join(dir, image.ConfigDigest)); string(got) != string(image.Config) {
+			t.Errorf("the config: %q, %v", got, err)
+		}
+		s.cost(want...)
+	}
+}
+
 // TestTheCacheGivesNobodyWhatTheRegistryWouldNot has the blobs and the manifest
 // in the cache, fetched by the one tenant who may.
 func TestTheCacheGivesNobodyWhatTheRegistryWouldNot(t *testing.T) {

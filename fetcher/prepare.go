@@ -33,7 +33,7 @@ func (f *Fetcher) prepare(ctx context.Context, req Request, watch *watch) (*job,
 	}
 	j.repository = f.client.Repository(ctx, ref, match, watch.warn)
 	j.host = f.hosts.host(ref.Host())
-	if f.cache == nil || !f.cache.Knows(f.cache.Owner(j.repository.Identity())) {
+	if ref.Kind == scheme.Image && (f.cache == nil || !f.cache.Knows(f.cache.Owner(j.repository.Identity()))) {
 		j.repository.Ahead = aheadConnections // there will be blobs to fetch
 	}
 	return j, nil

@@ -16,7 +16,7 @@ import (
 const maxIndexDepth = 2
 
 // Resolve finds out what a docker or docker-manifest URI names. It writes
-// nothing to disk. The error is an *Error, or wraps the context's.
+// nothing to disk but, where there is a cache, what it read into that. The error is an *Error, or wraps the context's.
 func (f *Fetcher) Resolve(ctx context.Context, req ResolveRequest) (Resolution, error) {
 	request := Request{URI: req.URI}
 	watch := newWatch(ctx, req.Observe, 0)
@@ -108,7 +108,10 @@ func (f *Fetcher) documents(r *registry.Repository) documents {
 // digest, for a tag, takes that which the registry names, if it names one: then
 // at least nothing between it and us has changed the bytes.
 func (d documents) get(ctx context.Context, identifier string, want Descriptor) ([]byte, Descriptor, manifest.Document, error) {
-	served, err := d.served(ctx, identifier, want.Digest)
+	if raw, desc, doc, ok := d.kept(want); ok {
+		return raw, desc, doc, nil
+	}
+	served, err := d.repository.Manifest(ctx, identifier)
 	if err != nil {
 		return nil, Descriptor{}, manifest.Document{}, err
 	}
@@ -126,14 +129,22 @@ func (d documents) get(ctx context.Context, identifier string, want Descriptor) 
 	return served.Body, desc, doc, d.keep(desc, served.Body)
 }
 
-// served asks the cache for a digest, the registry for all else.
-func (d documents) served(ctx context.Context, identifier string, want digest.Digest) (registry.Manifest, error) {
-	if d.cache != nil && want != "" {
-		if body, ok := d.cache.Document(d.owner, want); ok {
-			return registry.Manifest{Body: body, URL: "(cached) " + want.String()}, nil
-		}
+// kept returns a document of the cache. One that only the registry's
+// Content-Type explains, or that isn't what want says, is asked for.
+func (d documents) kept(want Descriptor) ([]byte, Descriptor, manifest.Document, bool) {
+	if d.cache == nil || want.Digest == "" {
+		return nil, Descriptor{}, manifest.Document{}, false
 	}
-	return d.repository.Manifest(ctx, identifier)
+	body, ok := d.cache.Document(d.owner, want.Digest)
+	if !ok {
+		return nil, Descriptor{}, manifest.Document{}, false
+	}
+	doc, err := manifest.Parse("", body)
+	if err != nil {
+		return nil, Descriptor{}, manifest.Document{}, false
+	}
+	desc, err := verify(body, doc.MediaType, want)
+	return body, desc, doc, err == nil
 }
 
 // keep stores a document in the cache. The digest of a signed schema 1 manifest

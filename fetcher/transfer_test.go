@@ -751,3 +751,19 @@ func TestACancelEndsAFetchAtOnce(t *testing.T) {
 		})
 	}
 }
+
+func TestNoConnectionsAreMadeAheadForASingleFile(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"docker-manifest", "docker-blob"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			l := far()
+			p := newPull(t, setting{link: l, registry: fetchertest.Config{Auth: fetchertest.Auth{Scheme: fetchertest.Bearer}}})
+			identifier := map[string]string{"docker-manifest": "latest", "docker-blob": p.image.ConfigDigest}[kind]
+			p.must(p.fetcher.Fetch(t.Context(), fetcher.Request{URI: p.uri(kind, identifier), Directory: p.dir}))
+			if n := l.atOnce(); n > 2 { // the other is to the token server
+				t.Errorf("%d connections at once, want at most 2", n)
+			}
+		})
+	}
+}

@@ -229,8 +229,8 @@ func (c *Cache) Owner(parts ...string) string {
 // Close without that leaves what is there to the next one. Until then, others
 // wait for this blob.
 //
-// ctx ends the wait, the reading and copying, also within Commit, with its own
-// error. A stored blob that is not as large as desc says is ErrSize. Safe for
+// ctx ends the wait, the reading and copying, also the copying within Commit,
+// with its own error; Verify, called before Commit, has one for the hashing. A stored blob that is not as large as desc says is ErrSize. Safe for
 // concurrent use.
 func (c *Cache) Obtain(ctx context.Context, dir *Dir, name string, desc ocispec.Descriptor, follow func(received int64)) (w *Writer, size int64, err error) {
 	if err := check(name, desc.Digest); err != nil {

@@ -30,15 +30,25 @@ func (c *Cache) acquire(ctx context.Context, key string, follow func(int64)) (*l
 
 // openEntry opens the file of an entry.
 func (c *Cache) openEntry(key string) (*os.File, error) {
-	path := c.at("entries", key)
-	f, err := openHealed(path)
-	if errors.Is(err, fs.ErrNotExist) { // somebody cleared the cache away
-		if err := c.lay(); err != nil {
-			return nil, err
-		}
-		return openHealed(path)
-	}
+	var f *os.File
+	err := c.laid(func() (err error) {
+		f, err = openHealed(c.at("entries", key))
+		return err
+	})
 	return f, err
+}
+
+// laid does it once more, with all directories in place, where one is missing:
+// somebody cleared the cache, or a part of it, away.
+func (c *Cache) laid(do func() error) error {
+	err := do()
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := c.lay(); err != nil {
+		return err
+	}
+	return do()
 }
 
 // await waits until the entry is locked for the caller, or its holder makes no

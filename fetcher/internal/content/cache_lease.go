@@ -142,7 +142,7 @@ func (l *lease) handOut(f *os.File, before fs.FileInfo) error {
 	}
 	if !unwritten(now, before) || l.record.marked && !marked(f) {
 		l.save(record{})
-		if linked {
+		if err == nil {
 			_ = l.dir.Remove(l.name)
 		}
 		return l.local(errChanged)
@@ -220,7 +220,10 @@ func (l *lease) open() (f *os.File, have int64, err error) {
 		}
 	}
 	const create = os.O_RDWR | os.O_CREATE | os.O_EXCL | plainly
-	f, err = os.OpenFile(l.partial(), create, 0o600)
+	err = l.cache.laid(func() (err error) {
+		f, err = os.OpenFile(l.partial(), create, 0o600)
+		return err
+	})
 	if errors.Is(err, fs.ErrExist) { // of which nothing is known
 		if err := os.RemoveAll(l.partial()); err != nil {
 			return nil, 0, err
@@ -268,7 +271,7 @@ func (l *lease) store(f *os.File) error {
 	if !named(f, l.partial()) {
 		return errChanged
 	}
-	return os.Rename(l.partial(), l.blob())
+	return l.cache.laid(func() error { return os.Rename(l.partial(), l.blob()) })
 }
 
 // errChanged is the doing of somebody who does not hold the lock.
@@ -283,6 +286,9 @@ func (l *lease) discard(w *Writer) error {
 		return nil
 	}
 	defer l.end()
+	if !named(l.entry, l.cache.at("entries", l.key)) {
+		return nil // the cache was cleared away: what is there now is another's
+	}
 	n := w.Contiguous()
 	if 0 < n && n < w.desc.Size {
 		l.save(record{stage: partial, received: n})

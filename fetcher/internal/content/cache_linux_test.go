@@ -170,6 +170,7 @@ func TestABlobThatIsWrittenToWhileItIsHandedOutIsNotHandedOut(t *testing.T) {
 	}{
 		"by link":                     {byLink, func(path string) error { return appendTo(path, "more") }, false},
 		"by link, with the old times": {byLink, tamper, true},
+		"by copy, with the old times": {byCopy, tamper, true},
 		"by copy":                     {byCopy, func(path string) error { return appendTo(path, "more") }, false},
 		"by copy, with the old size": {byCopy, func(path string) error {
 			return errors.Join(tamper(path), os.Chtimes(path, time.Now(), time.Now()))

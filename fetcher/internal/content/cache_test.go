@@ -420,6 +420,36 @@ func TestAClearedCacheWorksOn(t *testing.T) {
 	}
 }
 
+func TestACacheOfWhichAPartWasClearedAwayWorksOn(t *testing.T) {
+	t.Parallel()
+	for _, part := range []string{"entries", "partial", "blobs", "manifests"} {
+		t.Run(part, func(t *testing.T) {
+			t.Parallel()
+			s := newShelf(t)
+			s.store([]byte("some bytes"))
+			must(t, os.RemoveAll(s.at(part)))
+			s.store([]byte("other bytes"))
+			s.hit(s.dir(), []byte("other bytes"))
+		})
+	}
+}
+
+func TestWhoFetchesWhileTheCacheIsClearedAwayLeavesTheNextOneAlone(t *testing.T) {
+	t.Parallel()
+	s := newShelf(t)
+	data := []byte("some bytes")
+	first := s.lead(s.dir(), of(data), 0)
+	write(t, first, data)
+	must(t, os.RemoveAll(s.Cache.path))
+	second := s.lead(s.dir(), of(data), 0)
+	if err := first.Commit(); !errors.Is(err, errChanged) {
+		t.Errorf("Commit: %v", err)
+	}
+	shut(t, first)
+	must(t, fill(second, data))
+	s.hit(s.dir(), data)
+}
+
 func TestAPartialIsResumedFromItsFirstGap(t *testing.T) {
 	t.Parallel()
 	s := newShelf(t)

@@ -36,6 +36,7 @@ type Host struct {
 	waiting   []*Turn // in the order of their coming
 	copies    []*transfer
 	meters    []*meter
+	gone      []*meter    // that ended since the last tick
 	usual     float64     // what a connection brings, bytes per second
 	ticker    *time.Timer // nil: nothing runs
 	last      reading
@@ -127,6 +128,7 @@ func (t *Turn) withdraw() {
 	at := slices.Index(h.waiting, t)
 	if at >= 0 {
 		h.waiting = slices.Delete(h.waiting, at, at+1)
+		h.grant()
 	}
 	h.mu.Unlock()
 	if at < 0 {
@@ -162,17 +164,19 @@ func (h *Host) running() int { return (h.units + streamUnits - 1) / streamUnits 
 func (h *Host) room(units int) bool { return h.units+units <= h.pace.target*streamUnits }
 
 // nextTurn takes the turn that is next from those that wait; nil: none may begin.
+// Where there is no room for it yet, no other begins either: small blobs could
+// pass a large one for ever.
 func (h *Host) nextTurn() *Turn {
 	best := -1
 	for i, t := range h.waiting {
-		if t.group.streams >= t.group.limit || !h.room(t.units) {
+		if t.group.streams >= t.group.limit {
 			continue
 		}
 		if best < 0 || t.group.streams < h.waiting[best].group.streams {
 			best = i
 		}
 	}
-	if best < 0 {
+	if best < 0 || !h.room(h.waiting[best].units) {
 		return nil
 	}
 	t := h.waiting[best]
@@ -215,7 +219,7 @@ func (h *Host) ended(g *Group, units int) {
 	g.streams--
 	if h.streams == 0 && len(h.waiting) == 0 && h.ticker != nil {
 		h.ticker.Stop()
-		h.ticker = nil
+		h.ticker, h.gone = nil, nil
 	}
 	h.grant()
 }
@@ -306,6 +310,7 @@ func (h *Host) unwatch(m *meter) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.meters = slices.DeleteFunc(h.meters, func(o *meter) bool { return o == m })
+	h.gone = append(h.gone, m)
 }
 
 // interval is long enough for a stream to answer in.
@@ -333,7 +338,8 @@ func (h *Host) tick() {
 		busy:    float64(now.worked-h.last.worked) / float64(elapsed) / float64(h.streams),
 	})
 	h.last = now
-	h.usual = slowest(h.meters, elapsed, h.usual)
+	h.usual = slowest(slices.Concat(h.meters, h.gone), elapsed, h.usual)
+	h.gone = nil
 	h.grant()
 	h.ticker.Reset(h.interval())
 }

@@ -156,6 +156,45 @@ func TestASmallBlobCountsAQuarterOfAStream(t *testing.T) {
 	})
 }
 
+func TestSmallBlobsDoNotPassALargeOneForEver(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		q := newQueue(t)
+		host := transfer.NewHost(8)
+		host.SetTarget(1)
+		first, second := host.Group(9), host.Group(9)
+		q.come(t.Context(), first, small, "small1")
+		q.come(t.Context(), second, large, "large")
+		q.come(t.Context(), first, small, "small2")
+		q.has("at first", "small1")
+		q.end("small1")
+		q.has("when there is room for the large one", "large")
+		q.end("large")
+		q.has("after it", "small2")
+		q.endAll()
+	})
+}
+
+func TestALargeBlobThatIsGivenUpHoldsUpNoSmallOne(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		q := newQueue(t)
+		host := transfer.NewHost(8)
+		host.SetTarget(1)
+		g := host.Group(9)
+		ctx, cancel := context.WithCancel(t.Context())
+		q.come(t.Context(), g, small, "small1")
+		q.come(ctx, g, large, "large")
+		q.come(t.Context(), g, small, "small2")
+		q.has("at first", "small1")
+		cancel()
+		synctest.Wait()
+		q.mu.Lock()
+		slices.Sort(q.begun)
+		q.mu.Unlock()
+		q.has("when the large one is given up", "large: context canceled", "small2")
+		q.endAll()
+	})
+}
+
 func TestThereAreNeverMoreStreamsThanTheMost(t *testing.T) {
 	virtual(t, func(t *testing.T) {
 		q := newQueue(t)
@@ -432,6 +471,24 @@ func TestTheConnectionsOfAHostThatBreakAreCountedTogether(t *testing.T) {
 		want := append(slices.Repeat([]int{5}, 8), 1, 1, 5)
 		if diff := cmp.Diff(want, attempts); diff != "" {
 			t.Errorf("attempts of each transfer (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestACopyThatWasCancelledIsNoFailureOfTheHost has more of them than the host may
+// have broken connections.
+func TestACopyThatWasCancelledIsNoFailureOfTheHost(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		host := farHost(1)
+		for range 50 {
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(time.Millisecond, cancel)
+			source := &server{blob: layer()[:1000], answers: []answer{{length: 300, stall: true}}}
+			exactly(t, copyTurn(ctx, host.Group(1), source), context.Canceled)
+		}
+		source := &server{blob: layer()[:1000], answers: []answer{{length: 300, end: errReset}, {}}}
+		if err := copyTurn(t.Context(), host.Group(1), source); err != nil {
+			t.Errorf("a connection may break once: %v", err)
 		}
 	})
 }

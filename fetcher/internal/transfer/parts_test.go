@@ -203,18 +203,21 @@ func TestTheFirstRequestAsksForWhatTheHostIsGoodFor(t *testing.T) {
 	for name, test := range map[string]struct {
 		host    func() *transfer.Host
 		size    int64
+		group   int // its limit
 		streams int
 		want    transfer.Request
 	}{
-		"a small blob of a near host":                {nearHost, 8*mebibyte - 1, 0, transfer.Request{}},
-		"a large blob of a near host":                {nearHost, 8 * mebibyte, 0, transfer.Request{Ranged: true}},
-		"a large blob of a near host, in one stream": {nearHost, 8 * mebibyte, 1, transfer.Request{}},
-		"a small blob of a far host":                 {farHost8, mebibyte - 1, 0, transfer.Request{}},
-		"a blob of a far host":                       {farHost8, mebibyte, 0, transfer.Request{Length: mebibyte / 2, Ranged: true}},
-		"a large blob of a far host":                 {farHost8, 100 * mebibyte, 0, transfer.Request{Length: 4 * mebibyte, Ranged: true}},
-		"a blob of a far host, in two streams":       {farHost8, 4 * mebibyte, 2, transfer.Request{Length: mebibyte, Ranged: true}},
-		"a large blob of a far host, in one stream":  {farHost8, 100 * mebibyte, 1, transfer.Request{}},
-		"a blob of unknown size":                     {farHost8, -1, 0, transfer.Request{}},
+		"a small blob of a near host":                       {nearHost, 8*mebibyte - 1, 8, 0, transfer.Request{}},
+		"a large blob of a near host":                       {nearHost, 8 * mebibyte, 8, 0, transfer.Request{Ranged: true}},
+		"a large blob of a near host, in one stream":        {nearHost, 8 * mebibyte, 8, 1, transfer.Request{}},
+		"a small blob of a far host":                        {farHost8, mebibyte - 1, 8, 0, transfer.Request{}},
+		"a blob of a far host":                              {farHost8, mebibyte, 8, 0, transfer.Request{Length: mebibyte / 2, Ranged: true}},
+		"a large blob of a far host":                        {farHost8, 100 * mebibyte, 8, 0, transfer.Request{Length: 4 * mebibyte, Ranged: true}},
+		"a blob of a far host, in two streams":              {farHost8, 4 * mebibyte, 8, 2, transfer.Request{Length: mebibyte, Ranged: true}},
+		"a blob of a far host, in a group of two streams":   {farHost8, 4 * mebibyte, 2, 0, transfer.Request{Length: mebibyte, Ranged: true}},
+		"a large blob of a far host, with no more streams":  {farHost8, 100 * mebibyte, 1, 0, transfer.Request{Length: 16 * mebibyte, Ranged: true}},
+		"a large blob of a far host, without ranges wanted": {farHost8, 100 * mebibyte, 8, 1, transfer.Request{}},
+		"a blob of unknown size":                            {farHost8, -1, 8, 0, transfer.Request{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -224,7 +227,7 @@ func TestTheFirstRequestAsksForWhatTheHostIsGoodFor(t *testing.T) {
 				asked = append(asked, r)
 				return transfer.Content{}, stop
 			})
-			turn, err := test.host().Group(8).Turn(t.Context(), test.size)
+			turn, err := test.host().Group(test.group).Turn(t.Context(), test.size)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -621,6 +624,26 @@ func TestASlowConnectionAmongFastOnesIsGivenUp(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestAStalledPartOfABlobThatElseComesInOneTickIsGivenUp has all other parts
+// there before a tick could measure them.
+func TestAStalledPartOfABlobThatElseComesInOneTickIsGivenUp(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		fast := with(func(a *answer) { a.read = mebibyte })
+		stalled := with(func(a *answer) { a.length, a.stall = 1000, true })
+		s, host := &server{blob: layer()[:4*mebibyte], choose: at(fast, map[int]answer{3: stalled})}, farHost(16)
+		got := newSink(len(s.blob))
+		begin := time.Now()
+		if _, err := copyFrom(t.Context(), host, s, got); err != nil {
+			t.Fatal(err)
+		}
+		got.holds(t, s.blob)
+		left(t, host)
+		if took := time.Since(begin); took > 6*time.Second {
+			t.Errorf("it took %v, want the 5 s after which a connection is slow", took)
+		}
+	})
 }
 
 // TestTheLastPartIsDividedAmongIdleStreams has one connection that is slower
