@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/content"
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/registry"
 	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/transfer"
 )
 
@@ -35,18 +36,32 @@ func (j *job) connections(blobs []Descriptor) int {
 }
 
 // permitted makes sure that the registry lets this reader have a blob before
-// one of the cache is handed out: nothing was asked of it yet.
+// one of the cache is handed out: nothing was asked of it yet. Where it won't
+// tell, the blob is fetched without the cache.
 func (j *job) permitted(ctx context.Context, blob Descriptor) (Descriptor, error) {
 	if j.cache == nil || j.grants.has(j.repository.Identity(), blob.Digest) {
 		return blob, nil
 	}
 	size, err := j.repository.Has(ctx, blob.Digest)
+	if untold(err) {
+		j.cache = nil
+		return blob, nil
+	}
 	if err != nil {
 		return blob, err
 	}
-	blob.Size = size
+	if size > 0 { // some answer 0 to any HEAD
+		blob.Size = size
+	}
 	j.grants.add(j.repository.Identity(), []Descriptor{blob})
 	return blob, nil
+}
+
+// untold reports whether the answer to a HEAD says nothing of a GET: a content
+// host's address may be signed for GET only.
+func untold(err error) bool {
+	var refused *registry.Error
+	return errors.As(err, &refused) && refused.Status >= 400 && refused.Status < 500 && refused.Reason == string(RegistryUnreachable)
 }
 
 // transfer fetches the blobs, some at a time: small ones first, since they cost

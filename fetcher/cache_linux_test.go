@@ -42,5 +42,5 @@ func TestAFullDiskUnderTheCacheIsReportedAndLeavesNothingVisible(t *testing.T) {
 	t.Parallel()
 	path := mounted(t, 0, "size=4m,mode=0700")
 	p := newPull(t, setting{fetcher: fetcher.Config{CacheDir: path}})
-	p.failed(fetcher.DiskFull, `directory "`+path+`": no space left on device; make room and fetch again`)
+	p.failed(fetcher.DiskFull, `directory "`+cacheOf(path, p.registry)+`": no space left on device; make room and fetch again`)
 }

@@ -111,7 +111,17 @@ func (s *shelf) has(dir string, image fetchertest.Pushed, besides map[string][]b
 }
 
 // blob is the path of a blob in the cache.
-func (s *shelf) blob(digest string) string { return filepath.Join(s.cache, "v1", "blobs", digest) }
+func (s *shelf) blob(digest string) string {
+	return filepath.Join(s.of(s.registry), "v1", "blobs", digest)
+}
+
+// of is the part of the cache that a registry has.
+func (s *shelf) of(r *fetchertest.Registry) string { return cacheOf(s.cache, r) }
+
+func cacheOf(cache string, r *fetchertest.Registry) string {
+	scheme, host, _ := strings.Cut(r.URL(), "://")
+	return filepath.Join(cache, scheme+"_"+host)
+}
 
 // cost fails the test unless these were the requests since the last call, in any order.
 func (s *shelf) cost(want ...string) {
@@ -337,7 +347,7 @@ func TestADamagedManifestIsFetchedAgain(t *testing.T) {
 	image := s.put("team/app", "latest", "one")
 	s.fetched(image, "team/app", "latest", nil)
 	s.registry.Reset()
-	paths, err := filepath.Glob(filepath.Join(s.cache, "v1", "manifests", "*", image.ManifestDigest))
+	paths, err := filepath.Glob(filepath.Join(s.of(s.registry), "v1", "manifests", "*", image.ManifestDigest))
 	if err != nil || len(paths) != 1 {
 		t.Fatalf("%q, %v", paths, err)
 	}
@@ -422,6 +432,33 @@ func TestTheCacheGivesNobodyWhatTheRegistryWouldNot(t *testing.T) {
 
 // TestTheProvisionersBlobsCostNoRequest fetches as Mesos does: the manifest, then
 // each blob by a call of its own.
+// A tenant with a registry of their own may name any digest there, and have it
+// say yes to any question.
+func TestOneRegistrysBlobsAreNotHandedOutForAnother(t *testing.T) {
+	t.Parallel()
+	s := newShelf(t, fetchertest.Config{})
+	image := s.put("team/app", "1", "secret")
+	s.fetched(image, "team/app", "1", nil)
+	victim := s.registry
+	s.registry = fetchertest.New(t, fetchertest.Config{})
+	s.registry.PutManifest("x/y", "1", "application/vnd.docker.distribution.manifest.v2+json", image.Manifest)
+	s.registry.Inject(fetchertest.Fault{Match: fetchertest.Match{Method: http.MethodHead}, Status: http.StatusOK, Header: http.Header{"Content-Length": {"6"}}})
+	victim.Reset()
+	for kind, identifier := range map[string]string{"docker": "1", "docker-blob": image.LayerDigests[0]} {
+		dir, err := s.fetch(kind, "x/y", identifier)
+		var failure *fetcher.Error
+		if !errors.As(err, &failure) || failure.Reason != fetcher.BlobNotFound {
+			t.Errorf("%s: got %v", kind, err)
+		}
+		if _, err := os.Lstat(filepath.Join(dir, image.LayerDigests[0])); err == nil {
+			t.Errorf("%s: the layer is there", kind)
+		}
+	}
+	if n := len(victim.Requests()); n != 0 {
+		t.Errorf("%d requests to the other registry", n)
+	}
+}
+
 func TestTheProvisionersBlobsCostNoRequest(t *testing.T) {
 	t.Parallel()
 	s := newShelf(t, bearer)
@@ -529,7 +566,7 @@ func TestACancelledFetchIsContinuedByTheNext(t *testing.T) {
 func (p *pull) uncached() {
 	p.Helper()
 	for _, part := range []string{"blobs", "partial"} {
-		if _, err := os.Lstat(filepath.Join(p.setting.fetcher.CacheDir, "v1", part, p.layer())); !errors.Is(err, os.ErrNotExist) {
+		if _, err := os.Lstat(filepath.Join(cacheOf(p.setting.fetcher.CacheDir, p.registry), "v1", part, p.layer())); !errors.Is(err, os.ErrNotExist) {
 			p.Errorf("the cache has it in %s: %v", part, err)
 		}
 	}

@@ -62,7 +62,7 @@ func (f *Fetcher) fetch(ctx context.Context, req Request, watch *watch) (Result,
 	}
 
 	watch.send(Entered{Resolve})
-	image, err := resolve(ctx, f.documents(j.repository), j.ref, j.platform)
+	image, err := resolve(ctx, j.documents, j.ref, j.platform)
 	if err != nil {
 		return Result{}, Resolve, err
 	}
@@ -99,7 +99,8 @@ type job struct {
 	chunks     int // parts of a blob at once; 0: as many as help
 	stall      time.Duration
 	host       *transfer.Host
-	cache      *content.Cache // nil: none
+	documents  documents
+	cache      *content.Cache // of the registry; nil: none
 	grants     *grants
 	watch      *watch
 }

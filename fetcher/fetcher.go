@@ -45,7 +45,8 @@ type Config struct {
 	// 1: whole blobs only. 0: as many as make it faster.
 	ChunksPerBlob int
 	// CacheDir is the directory of the cache that all fetchers of this machine
-	// may share. It belongs to the user that runs them, alone. Empty: no cache.
+	// may share: each registry's apart. It belongs to the user that runs them,
+	// alone. Empty: no cache.
 	CacheDir string
 	// StallTimeout is how long a transfer may stand still. 0: DefaultStallTimeout.
 	StallTimeout time.Duration
@@ -66,7 +67,7 @@ type Fetcher struct {
 	defaults *credential.Set
 	helpers  credential.Helpers // that defaults names
 	client   *registry.Client
-	cache    *content.Cache // nil: none
+	caches   *content.Caches // nil: none
 	hosts    hosts
 	grants   grants
 }
@@ -98,11 +99,11 @@ func New(config Config) (*Fetcher, error) {
 		f.defaults = set
 	}
 	if config.CacheDir != "" {
-		cache, err := content.OpenCache(config.CacheDir)
+		caches, err := content.OpenCaches(config.CacheDir)
 		if err != nil {
 			return nil, describe(fmt.Errorf("cache: %w", err), Prepare, nil)
 		}
-		f.cache = cache
+		f.caches = caches
 	}
 	f.client = registry.New(config.Transport, f.config.UserAgent)
 	return f, nil

@@ -17,7 +17,7 @@ func (f *Fetcher) prepare(ctx context.Context, req Request, watch *watch) (*job,
 	if err != nil {
 		return nil, err
 	}
-	j := &job{ref: ref, output: req.OutputFileName, skip: req.SkipDigests, watch: watch, cache: f.cache, grants: &f.grants}
+	j := &job{ref: ref, output: req.OutputFileName, skip: req.SkipDigests, watch: watch, grants: &f.grants}
 	if err := j.options(f.config, req); err != nil {
 		return nil, err
 	}
@@ -33,7 +33,12 @@ func (f *Fetcher) prepare(ctx context.Context, req Request, watch *watch) (*job,
 	}
 	j.repository = f.client.Repository(ctx, ref, match, watch.warn)
 	j.host = f.hosts.host(ref.Host())
-	if ref.Kind == scheme.Image && (f.cache == nil || !f.cache.Knows(f.cache.Owner(j.repository.Identity()))) {
+	if j.documents, err = f.documents(j.repository); err != nil {
+		_ = j.dir.Close()
+		return nil, err
+	}
+	j.cache = j.documents.cache
+	if ref.Kind == scheme.Image && j.documents.new() {
 		j.repository.Ahead = aheadConnections // there will be blobs to fetch
 	}
 	return j, nil

@@ -44,7 +44,11 @@ func (f *Fetcher) resolve(ctx context.Context, req ResolveRequest, watch *watch)
 	if err != nil {
 		return Resolution{}, Prepare, err
 	}
-	image, err := resolve(ctx, f.documents(f.client.Repository(ctx, ref, match, watch.warn)), ref, p)
+	from, err := f.documents(f.client.Repository(ctx, ref, match, watch.warn))
+	if err != nil {
+		return Resolution{}, Prepare, err
+	}
+	image, err := resolve(ctx, from, ref, p)
 	if err != nil {
 		return Resolution{}, Resolve, err
 	}
@@ -96,13 +100,21 @@ type documents struct {
 	owner      string
 }
 
-func (f *Fetcher) documents(r *registry.Repository) documents {
-	d := documents{repository: r, cache: f.cache}
-	if f.cache != nil {
-		d.owner = f.cache.Owner(r.Identity())
+func (f *Fetcher) documents(r *registry.Repository) (documents, error) {
+	d := documents{repository: r}
+	if f.caches == nil {
+		return d, nil
 	}
-	return d
+	var err error
+	if d.cache, err = f.caches.Of(r.Registry()); err != nil {
+		return d, err
+	}
+	d.owner = d.cache.Owner(r.Identity())
+	return d, nil
 }
+
+// new reports whether nothing was served to this reader before that is kept.
+func (d documents) new() bool { return d.cache == nil || !d.cache.Knows(d.owner) }
 
 // get returns one document and holds it to the descriptor. A want without a
 // digest, for a tag, takes that which the registry names, if it names one: then

@@ -57,6 +57,8 @@ type Cache struct {
 }
 
 const (
+	// layout names the one that Cache describes.
+	layout   = "v1"
 	blobMode = 0o444
 	keySize  = 32
 	// patience is how long the lock's holder may make no progress before others
@@ -75,7 +77,7 @@ func OpenCache(path string) (*Cache, error) {
 		return nil, &LocalError{path, err}
 	}
 	c := &Cache{
-		path: abs, root: filepath.Join(abs, "v1"), patience: patience,
+		path: abs, root: filepath.Join(abs, layout), patience: patience,
 		held: map[string]chan struct{}{}, ways: map[uint64]way{},
 	}
 	c.canMark = sync.OnceValue(func() bool { return marks(c.at("partial")) })
@@ -113,21 +115,7 @@ const tag = "Signature: 8a477f597d28d172789f06886806bc55\n# Verified blobs of do
 
 // lay makes the directories that are missing.
 func (c *Cache) lay() error {
-	err := os.Mkdir(c.path, 0o700)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(filepath.Dir(c.path), dirMode); err != nil {
-			return err
-		}
-		err = os.Mkdir(c.path, 0o700)
-	}
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	info, err := os.Stat(c.path)
-	if err != nil {
-		return err
-	}
-	if err := private(info); err != nil {
+	if err := layPrivate(c.path); err != nil {
 		return err
 	}
 	if _, err := os.Lstat(c.root); errors.Is(err, fs.ErrNotExist) {
@@ -230,8 +218,9 @@ func (c *Cache) Owner(parts ...string) string {
 // wait for this blob.
 //
 // ctx ends the wait, the reading and copying, also the copying within Commit,
-// with its own error; Verify, called before Commit, has one for the hashing. A stored blob that is not as large as desc says is ErrSize. Safe for
-// concurrent use.
+// with its own error; Verify, called before Commit, has one for the hashing. A
+// stored blob that is not as large as desc says is ErrSize. Safe for concurrent
+// use.
 func (c *Cache) Obtain(ctx context.Context, dir *Dir, name string, desc ocispec.Descriptor, follow func(received int64)) (w *Writer, size int64, err error) {
 	if err := check(name, desc.Digest); err != nil {
 		return nil, 0, err

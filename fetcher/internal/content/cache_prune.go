@@ -29,9 +29,17 @@ type Pruned struct {
 // partials that nobody went on with for a day. What somebody is using stays.
 // ctx ends it, with its own error; what was removed until then is told.
 func (c *Cache) Prune(ctx context.Context, l Limits) (Pruned, error) {
-	items, err := c.items()
-	if err != nil {
-		return Pruned{}, c.local(err)
+	return prune(ctx, []*Cache{c}, l)
+}
+
+func prune(ctx context.Context, caches []*Cache, l Limits) (Pruned, error) {
+	var items []*item
+	for _, c := range caches {
+		more, err := c.items()
+		if err != nil {
+			return Pruned{}, c.local(err)
+		}
+		items = append(items, more...)
 	}
 	var total int64
 	for _, i := range items {
@@ -47,9 +55,9 @@ func (c *Cache) Prune(ctx context.Context, l Limits) (Pruned, error) {
 		if !l.exceeded(i, total, now) {
 			continue
 		}
-		removed, err := c.remove(i)
+		removed, err := i.cache.remove(i)
 		if err != nil {
-			return pruned, c.local(err)
+			return pruned, i.cache.local(err)
 		}
 		if !removed {
 			continue
@@ -66,6 +74,7 @@ func (c *Cache) Prune(ctx context.Context, l Limits) (Pruned, error) {
 // An item is what is removed together: an entry with its blob and partial, or a
 // document.
 type item struct {
+	cache   *Cache
 	path    string // of the document; "" for an entry
 	key     string // of the entry
 	used    time.Time
@@ -90,7 +99,7 @@ func (c *Cache) items() ([]*item, error) {
 	entry := func(info fs.FileInfo) *item {
 		i := entries[info.Name()]
 		if i == nil {
-			i = &item{key: info.Name(), used: info.ModTime(), blob: -1}
+			i = &item{cache: c, key: info.Name(), used: info.ModTime(), blob: -1}
 			entries[i.key] = i
 			all = append(all, i)
 		}
@@ -103,7 +112,7 @@ func (c *Cache) items() ([]*item, error) {
 		each(c.at("partial"), func(_ string, info fs.FileInfo) { entry(info).partial = info.Size() }),
 		each(c.at("manifests"), func(owner string, _ fs.FileInfo) {
 			_ = each(owner, func(path string, info fs.FileInfo) {
-				all = append(all, &item{path: path, used: info.ModTime(), blob: -1, other: info.Size()})
+				all = append(all, &item{cache: c, path: path, used: info.ModTime(), blob: -1, other: info.Size()})
 			})
 		}),
 	)

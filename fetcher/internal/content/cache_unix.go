@@ -47,6 +47,9 @@ func flock(f *os.File, how int) error {
 	}
 }
 
+// writable reports why nothing can be written in a directory.
+func writable(path string) error { return unix.Access(path, unix.W_OK|unix.X_OK) }
+
 // private reports why a directory can't be a cache: what others may write to
 // is not what was verified.
 func private(dir fs.FileInfo) error {

@@ -19,4 +19,6 @@ func private(fs.FileInfo) error {
 	return fmt.Errorf("a cache on Windows: %w", errors.ErrUnsupported)
 }
 
+func writable(string) error { return nil }
+
 func own(fs.FileInfo) bool { return true }

@@ -141,6 +141,9 @@ func note[T any](facts map[string]T, host string, fact T) {
 	facts[host] = fact
 }
 
+// Registry names the registry by scheme and host, as a file name may be.
+func (r *Repository) Registry() string { return r.registry.Scheme + "_" + r.registry.Host }
+
 // Identity names registry, repository and credential, in 64 hexadecimal digits:
 // who has the same may read the same. It shows no secret, but a guess at a weak
 // password can be checked by it: keep it where others don't read.

@@ -124,7 +124,9 @@ func (p *plan) reached() int64 {
 		least = p.free[0].begin
 	}
 	for _, t := range p.busy {
-		least = min(least, t.written)
+		if t.written < t.end {
+			least = min(least, t.written)
+		}
 	}
 	return least
 }

@@ -283,6 +283,7 @@ func FuzzPlan(f *testing.F) {
 	f.Add(uint8(100), uint8(0), true, []byte{0, 40, 3, 30, 4, 20, 5, 0})
 	f.Add(uint8(200), uint8(10), true, []byte{0, 0, 1, 8, 0, 50, 3, 200, 3, 100, 1, 8, 4, 255, 6, 0, 5, 1, 0, 7})
 	f.Add(uint8(90), uint8(0), false, []byte{0, 0, 3, 20, 4, 10, 5, 0, 0, 0, 2, 0, 1, 8})
+	f.Add(uint8(124), uint8(36), true, []byte("1 1000B1C1Y1B0C0"))
 	f.Add(uint8(0), uint8(0), false, []byte{0, 0, 2, 0, 4, 1})
 	f.Fuzz(func(t *testing.T, size, have uint8, known bool, history []byte) {
 		have = min(have, size)
