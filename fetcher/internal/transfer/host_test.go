@@ -149,9 +149,12 @@ func TestASmallBlobCountsAQuarterOfAStream(t *testing.T) {
 		q.end("large3")
 		q.has("when a large one ends", "f")
 		q.come(t.Context(), g, large, "last")
+		q.come(t.Context(), g, small, "small")
 		q.has("when there is room for three small ones") // two large ones less, and a, b, d, e, f
 		q.end("a")
-		q.has("when there is room for four", "last")
+		q.has("when there is room for four, those who came first", "last")
+		q.end("b")
+		q.has("when a small one ends", "small")
 		q.endAll()
 	})
 }

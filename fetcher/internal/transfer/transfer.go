@@ -265,10 +265,10 @@ func (t *transfer) partLimit(helper bool) int64 {
 	switch {
 	case t.Streams == 1 || t.alone || t.Size < 2*leastPart:
 		return 0
-	case far && share > 1:
+	case far:
 		// Ever smaller parts, so that all streams end at about the same time.
 		return min(max(t.plan.left()/int64(2*share), leastPart), farPart)
-	case far || helper: // each part costs a round trip, and nobody is there to help
+	case helper:
 		return nearPart
 	}
 	return 0
