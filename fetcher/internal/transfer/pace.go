@@ -75,7 +75,7 @@ func (p *pace) tick(s sample) {
 func (p *pace) distance(roundTrip time.Duration) {
 	if roundTrip >= farRoundTrip && !p.far {
 		p.far, p.split, p.trial = true, true, false
-		p.target = max(p.target, min(farStreams, p.max))
+		p.target, p.wait = max(p.target, min(farStreams, p.max)), max(p.wait, farTicks)
 	}
 }
 

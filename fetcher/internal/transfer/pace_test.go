@@ -40,6 +40,9 @@ func TestThePaceDecidesTheTargetByWhatTheLastTicksBrought(t *testing.T) {
 		"less than one stream is one":                          {less(16, 0), nil, 1},
 		"less is never more":                                   {less(4, 8), nil, 4},
 		"a raise during which the host wanted less is ended":   {trialThenLess(), again(humbleTicks, work(2, 1e6)), 2},
+		"the first ticks of a far host are no baseline":        {far(), again(farTicks, work(farStreams, 0)), farStreams},
+		"the ticks after them are":                             {far(), again(farTicks+1, work(farStreams, 100)), 2 * farStreams},
+		"a host that wants less is far":                        {lessThenFar(), again(humbleTicks, work(farStreams, 100)), farStreams},
 		"a host found far during a raise keeps its streams":    {trialThenFar(), []sample{work(4, 0), {streams: farStreams, rate: 100}}, farStreams},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -82,6 +85,20 @@ func trialThenLess() pace {
 func trialThenFar() pace {
 	p := pace{target: 2, max: 32, split: true}
 	p.tick(work(2, 100))
+	p.distance(40 * time.Millisecond)
+	return p
+}
+
+// far is a host that was found to be far.
+func far() pace {
+	p := pace{target: 2, max: 4 * farStreams}
+	p.distance(40 * time.Millisecond)
+	return p
+}
+
+// lessThenFar is a host that asked for less, and turned out to be far.
+func lessThenFar() pace {
+	p := less(16, 8)
 	p.distance(40 * time.Millisecond)
 	return p
 }

@@ -506,6 +506,49 @@ func TestAHostThatRefusesAStreamBesideSmallBlobsGetsFewer(t *testing.T) {
 	})
 }
 
+// tooMany is what a source says where the host wants fewer requests.
+type tooMany struct{ error }
+
+func (tooMany) Throttled() bool { return true }
+
+// TestABlobThatIsRefusedForATimeIsWaitedForBesideOthers has the host refuse the
+// first three requests for it.
+func TestABlobThatIsRefusedForATimeIsWaitedForBesideOthers(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		host := farHost(8)
+		refused := answer{wait: 20 * time.Millisecond, refuse: tooMany{errors.New("429")}}
+		s := &server{blob: layer()[:1000], answers: []answer{refused, refused, refused, {}}}
+		got := newSink(len(s.blob))
+		beside(t, host, func() {
+			if _, err := copyFrom(t.Context(), host, s, got); err != nil {
+				t.Fatal(err)
+			}
+		})
+		got.holds(t, s.blob)
+		if len(s.asked) != 4 || host.Target() >= 8 {
+			t.Errorf("asked %d times, and the host gets %d streams; want 4 and fewer than 8", len(s.asked), host.Target())
+		}
+	})
+}
+
+func TestABlobThatIsRefusedForEverIsAnErrorInTheEnd(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		host, refusal := farHost(8), tooMany{errors.New("429")}
+		s := &server{blob: layer()[:1000], answers: []answer{{wait: 20 * time.Millisecond, refuse: refusal}}}
+		_, err := copyFrom(t.Context(), host, s, discard)
+		exactly(t, err, refusal) // nobody else is served either
+		if len(s.asked) != 1 {
+			t.Errorf("asked %d times, want once", len(s.asked))
+		}
+		s.asked = nil
+		beside(t, host, func() { _, err = copyFrom(t.Context(), host, s, discard) })
+		var broken *transfer.Error
+		if !errors.As(err, &broken) || !errors.Is(err, refusal) || len(s.asked) != 5 {
+			t.Errorf("got %v after %d requests, want %v after 5", err, len(s.asked), refusal)
+		}
+	})
+}
+
 // TestABlobThatChangesBeginsAnewInOneStream has another blob, of the same size,
 // from the sixth connection on.
 func TestABlobThatChangesBeginsAnewInOneStream(t *testing.T) {
