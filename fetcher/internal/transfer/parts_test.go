@@ -516,7 +516,7 @@ func (tooMany) Throttled() bool { return true }
 func TestABlobThatIsRefusedForATimeIsWaitedForBesideOthers(t *testing.T) {
 	virtual(t, func(t *testing.T) {
 		host := farHost(8)
-		refused := answer{wait: 20 * time.Millisecond, refuse: tooMany{errors.New("429")}}
+		refused := answer{wait: 100 * time.Millisecond, refuse: tooMany{errors.New("429")}}
 		s := &server{blob: layer()[:1000], answers: []answer{refused, refused, refused, {}}}
 		got := newSink(len(s.blob))
 		beside(t, host, func() {
@@ -534,7 +534,7 @@ func TestABlobThatIsRefusedForATimeIsWaitedForBesideOthers(t *testing.T) {
 func TestABlobThatIsRefusedForEverIsAnErrorInTheEnd(t *testing.T) {
 	virtual(t, func(t *testing.T) {
 		host, refusal := farHost(8), tooMany{errors.New("429")}
-		s := &server{blob: layer()[:1000], answers: []answer{{wait: 20 * time.Millisecond, refuse: refusal}}}
+		s := &server{blob: layer()[:1000], answers: []answer{{wait: 100 * time.Millisecond, refuse: refusal}}}
 		_, err := copyFrom(t.Context(), host, s, discard)
 		exactly(t, err, refusal) // nobody else is served either
 		if len(s.asked) != 1 {
@@ -736,11 +736,12 @@ func beside(t *testing.T, host *transfer.Host, f func()) {
 	t.Helper()
 	fast := &server{blob: layer(), answers: []answer{with(func(a *answer) { a.read, a.gap = 10_000, 10*time.Millisecond })}}
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	turn, err := host.Group(1).Turn(ctx, int64(len(fast.blob)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan error)
+	done := make(chan error, 1)
 	go func() {
 		_, err := turn.Copy(ctx, fast, discard, transfer.Options{Size: int64(len(fast.blob)), Stall: stall, Streams: 1})
 		turn.End()
