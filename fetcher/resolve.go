@@ -16,7 +16,8 @@ import (
 const maxIndexDepth = 2
 
 // Resolve finds out what a docker or docker-manifest URI names. It writes
-// nothing to disk but, where there is a cache, what it read into that. The error is an *Error, or wraps the context's.
+// nothing to disk but, where there is a cache, what it read into that. The error
+// is an *Error, or wraps the context's.
 func (f *Fetcher) Resolve(ctx context.Context, req ResolveRequest) (Resolution, error) {
 	request := Request{URI: req.URI}
 	watch := newWatch(ctx, req.Observe, 0)

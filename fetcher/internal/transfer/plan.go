@@ -66,6 +66,18 @@ func (p *plan) split(least int64) bool {
 	return true
 }
 
+// assign gives the first free bytes as take does, or half of the part that has
+// most left to do where nothing is free.
+func (p *plan) assign(limit, least int64) *part {
+	if t := p.take(limit); t != nil {
+		return t
+	}
+	if p.split(least) {
+		return p.take(limit)
+	}
+	return nil
+}
+
 // divisible reports whether there is work for one more stream.
 func (p *plan) divisible(least int64) bool {
 	if len(p.free) > 0 {

@@ -174,10 +174,13 @@ func (t *transfer) next(ctx context.Context) (*part, error) {
 	for {
 		limit := t.partLimit(false)
 		t.mu.Lock()
-		p, complete := t.plan.take(limit), t.plan.complete()
-		if p == nil && t.ranges && !t.alone && t.plan.split(leastPart) {
+		var p *part
+		if t.ranges && !t.alone {
+			p = t.plan.assign(limit, leastPart)
+		} else {
 			p = t.plan.take(limit)
 		}
+		complete := t.plan.complete()
 		t.mu.Unlock()
 		if p != nil || complete {
 			return p, nil
@@ -388,13 +391,7 @@ func (t *transfer) more() *part {
 	if t.helped.Err() != nil || t.alone {
 		return nil
 	}
-	if p := t.plan.take(limit); p != nil {
-		return p
-	}
-	if t.plan.split(leastPart) {
-		return t.plan.take(limit)
-	}
-	return nil
+	return t.plan.assign(limit, leastPart)
 }
 
 // release ends a part, whole or not.
