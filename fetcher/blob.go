@@ -82,9 +82,11 @@ func (j *job) transfer(ctx context.Context, blobs []Descriptor) ([]File, error) 
 	for range min(j.parallel, len(blobs)) { // not one for each blob: that many stacks would have to grow
 		group.Go(func() (err error) {
 			defer recovered(&err)
+			pilot := newPilot()
+			defer close(pilot)
 			for n := next.Add(1); n <= int64(len(order)) && err == nil && ctx.Err() == nil; n = next.Add(1) {
 				i := order[n-1]
-				files[i], err = j.blob(ctx, streams, blobs[i])
+				files[i], err = j.blob(ctx, pilot, streams, blobs[i])
 			}
 			return cmp.Or(err, ctx.Err())
 		})
@@ -92,14 +94,37 @@ func (j *job) transfer(ctx context.Context, blobs []Descriptor) ([]File, error) 
 	return files, group.Wait()
 }
 
-// blob fetches one blob, or finds that it is there.
-func (j *job) blob(ctx context.Context, streams *transfer.Group, desc Descriptor) (File, error) {
+// blob fetches one blob, or takes part in the flight that does.
+func (j *job) blob(ctx context.Context, pilot pilot, streams *transfer.Group, desc Descriptor) (File, error) {
 	name := cmp.Or(j.output, content.BlobName(desc.Digest))
+	r := route{j.dir.Path(), name, desc.Digest, j.repository.Identity()}
+	f, flying := j.flights.join(ctx, r, j, desc.Size)
+	mine := flying != nil
+	if mine {
+		pilot <- func() {
+			j.flights.fly(r, f, func() (File, error) { return j.obtain(flying, streams, name, desc, f.progress) })
+		}
+	} else {
+		defer j.watch.show(f.progress)()
+	}
+	file, err := j.flights.wait(ctx, r, f, desc.Size)
+	if err != nil {
+		return File{}, err
+	}
+	desc.Size = file.Descriptor.Size
+	file.Descriptor = desc // as this call's manifest has it
+	file.Reused = file.Reused || !mine // its bytes are counted once
+	j.watch.done(file)
+	return file, nil
+}
+
+// obtain finds that a blob is there, or fetches it.
+func (j *job) obtain(ctx context.Context, streams *transfer.Group, name string, desc Descriptor, progress *active) (File, error) {
 	if j.cache != nil {
-		return j.cached(ctx, streams, name, desc)
+		return j.cached(ctx, streams, name, desc, progress)
 	}
 	if size, ok := j.dir.Holds(ctx, name, desc); ok {
-		return j.reused(name, desc, size), nil
+		return reused(name, desc, size), nil
 	}
 	turn, err := streams.Turn(ctx, desc.Size) // before a file is open
 	if err != nil {
@@ -111,25 +136,23 @@ func (j *job) blob(ctx context.Context, streams *transfer.Group, desc Descriptor
 		return File{}, err
 	}
 	defer w.Close()
-	progress, finish := j.watch.blob(desc)
-	defer finish()
+	defer j.watch.show(progress)()
 	return j.fetched(ctx, turn, w, name, desc, progress)
 }
 
 // cached hands out a blob of the cache, and fetches it into that if it has to.
-func (j *job) cached(ctx context.Context, streams *transfer.Group, name string, desc Descriptor) (File, error) {
-	progress, finish := j.watch.blob(desc)
-	defer finish()
+func (j *job) cached(ctx context.Context, streams *transfer.Group, name string, desc Descriptor, progress *active) (File, error) {
+	defer j.watch.show(progress)()
 	w, size, err := j.cache.Obtain(ctx, j.dir, name, desc, progress.follow)
 	if err != nil {
 		return File{}, err
 	}
 	if w == nil {
-		return j.reused(name, desc, size), nil
+		return reused(name, desc, size), nil
 	}
 	defer w.Close()
 	if size, ok := j.dir.Holds(ctx, name, desc); ok { // from before there was a cache
-		return j.reused(name, desc, size), nil
+		return reused(name, desc, size), nil
 	}
 	progress.follow(w.Contiguous())
 	turn, err := streams.Turn(ctx, desc.Size)
@@ -140,11 +163,9 @@ func (j *job) cached(ctx context.Context, streams *transfer.Group, name string, 
 	return j.fetched(ctx, turn, w, name, desc, progress)
 }
 
-func (j *job) reused(name string, desc Descriptor, size int64) File {
+func reused(name string, desc Descriptor, size int64) File {
 	desc.Size = size
-	file := File{Path: name, Descriptor: desc, Reused: true}
-	j.watch.done(file)
-	return file
+	return File{Path: name, Descriptor: desc, Reused: true}
 }
 
 // fetched transfers a blob and commits it. One that came in pieces and is wrong
@@ -163,9 +184,7 @@ func (j *job) fetched(ctx context.Context, turn *transfer.Turn, w *content.Write
 		return File{}, fmt.Errorf("blob %s of %s: %w", desc.Digest, j.ref.Name(), err)
 	}
 	desc.Size = w.Size()
-	file := File{Path: name, Descriptor: desc}
-	j.watch.done(file)
-	return file, nil
+	return File{Path: name, Descriptor: desc}, nil
 }
 
 func (j *job) copied(ctx context.Context, turn *transfer.Turn, w *content.Writer, desc Descriptor, o transfer.Options) (pieced bool, err error) {

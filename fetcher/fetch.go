@@ -30,8 +30,7 @@ func (f *Fetcher) Fetch(ctx context.Context, req Request) (Result, error) {
 	begin := time.Now()
 	watch := newWatch(ctx, req.Observe, req.ProgressInterval)
 	result, phase, err := f.fetch(ctx, req, watch)
-	watch.stop()
-	if err != nil {
+	if err = cmp.Or(err, watch.stop()); err != nil {
 		return Result{}, failed(ctx, err, phase, &req)
 	}
 	result.BytesTransferred = watch.board.received.Load()
@@ -102,6 +101,7 @@ type job struct {
 	documents  documents
 	cache      *content.Cache // of the registry; nil: none
 	grants     *grants
+	flights    *flights
 	watch      *watch
 }
 

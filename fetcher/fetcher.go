@@ -70,6 +70,7 @@ type Fetcher struct {
 	caches   *content.Caches // nil: none
 	hosts    hosts
 	grants   grants
+	flights  flights
 }
 
 // New returns a fetcher, or an *Error for a config that does not hold.

@@ -243,13 +243,14 @@ func TestASlowObserverGetsTheLatestProgressAndEveryFile(t *testing.T) {
 			seen = append(seen, e)
 		}, time.Second)
 		w.started(Started{TotalBytes: 100, TotalFiles: 2})
-		progress, finish := w.blob(Descriptor{Digest: "sha256:a", Size: 50})
+		progress := w.blob(Descriptor{Digest: "sha256:a", Size: 50})
+		hide := w.show(progress)
 		for range 50 { // a minute in which the observer does not come back
 			progress.more(1, 1)
 			time.Sleep(time.Second)
 		}
 		w.done(File{Path: "a", Descriptor: Descriptor{Digest: "sha256:a", Size: 50}})
-		finish()
+		hide()
 		close(release)
 		synctest.Wait()
 		time.Sleep(time.Second)
@@ -275,8 +276,9 @@ func TestProgressCountsEachByteOnce(t *testing.T) {
 	var b board
 	w := &watch{}
 	w.started(Started{TotalBytes: 30, TotalFiles: 3})
-	first, _ := w.blob(Descriptor{Digest: "sha256:a", Size: 10})
-	second, _ := w.blob(Descriptor{Digest: "sha256:b", Size: 20})
+	first, second := w.blob(Descriptor{Digest: "sha256:a", Size: 10}), w.blob(Descriptor{Digest: "sha256:b", Size: 20})
+	w.show(first)
+	w.show(second)
 	first.more(4, 1)
 	second.more(9, 1)
 	second.more(-9, 1) // it begins anew

@@ -17,7 +17,7 @@ func (f *Fetcher) prepare(ctx context.Context, req Request, watch *watch) (*job,
 	if err != nil {
 		return nil, err
 	}
-	j := &job{ref: ref, output: req.OutputFileName, skip: req.SkipDigests, watch: watch, grants: &f.grants}
+	j := &job{ref: ref, output: req.OutputFileName, skip: req.SkipDigests, watch: watch, grants: &f.grants, flights: &f.flights}
 	if err := j.options(f.config, req); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package fetcher
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -22,8 +23,7 @@ func (f *Fetcher) Resolve(ctx context.Context, req ResolveRequest) (Resolution, 
 	request := Request{URI: req.URI}
 	watch := newWatch(ctx, req.Observe, 0)
 	resolution, phase, err := f.resolve(ctx, req, watch)
-	watch.stop()
-	if err != nil {
+	if err = cmp.Or(err, watch.stop()); err != nil {
 		return Resolution{}, failed(ctx, err, phase, &request)
 	}
 	return resolution, nil

@@ -24,6 +24,7 @@ type watch struct {
 	wake  chan struct{} // holds one
 	quit  chan struct{}
 	ended chan struct{}
+	err   error // a panic of observe; read after ended
 }
 
 // newWatch begins to hand events to observe until stop or the end of ctx.
@@ -42,6 +43,7 @@ func newWatch(ctx context.Context, observe func(Event), interval time.Duration) 
 
 func (w *watch) run(ctx context.Context, interval time.Duration) {
 	defer close(w.ended)
+	defer recovered(&w.err)
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
@@ -72,11 +74,13 @@ func (w *watch) flush() {
 }
 
 // stop hands over what is queued and returns when the observer has it.
-func (w *watch) stop() {
-	if w.observe != nil {
-		close(w.quit)
-		<-w.ended
+func (w *watch) stop() error {
+	if w.observe == nil {
+		return nil
 	}
+	close(w.quit)
+	<-w.ended
+	return w.err
 }
 
 func (w *watch) send(e Event) {
@@ -102,18 +106,22 @@ func (w *watch) done(file File) {
 	w.send(FileDone{file})
 }
 
-// blob announces a transfer; finish takes it from the board.
-func (w *watch) blob(desc Descriptor) (a *active, finish func()) {
-	a = &active{digest: desc.Digest, size: desc.Size, board: &w.board}
+// blob returns the state of a transfer whose bytes are this fetch's.
+func (w *watch) blob(desc Descriptor) *active {
+	return &active{digest: desc.Digest, size: desc.Size, received: &w.board.received}
+}
+
+// show puts a transfer on the board; hide takes it off.
+func (w *watch) show(a *active) (hide func()) {
 	w.board.add(a)
-	return a, func() { w.board.remove(a) }
+	return func() { w.board.remove(a) }
 }
 
 // more takes the bytes that came, at the cost of three atomic operations; fewer
 // than none when the blob begins anew.
 func (a *active) more(n int64, attempt int) {
 	a.offset.Add(n)
-	a.board.received.Add(max(n, 0))
+	a.received.Add(max(n, 0))
 	a.attempt.Store(int64(attempt))
 }
 
@@ -133,13 +141,13 @@ type board struct {
 	active     []*active
 }
 
-// active is a blob in transfer.
+// active is a blob in transfer, on the board of each fetch that waits for it.
 type active struct {
-	board   *board
-	digest  digest.Digest
-	size    int64
-	offset  atomic.Int64
-	attempt atomic.Int64
+	received *atomic.Int64 // of the fetch that began it
+	digest   digest.Digest
+	size     int64
+	offset   atomic.Int64
+	attempt  atomic.Int64
 }
 
 func (b *board) start(s Started) {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -37,11 +39,12 @@ type Session struct {
 
 // flight is one exchange that several callers wait for.
 type flight struct {
-	done    chan struct{} // closed when token and err are set
-	token   string
-	err     error
-	waiting int // callers; the last one that leaves cancels
-	cancel  context.CancelFunc
+	done     chan struct{} // closed when what follows is set
+	token    string
+	err      error
+	panicked any // what the request panicked with, and its stack
+	waiting  int // callers; the last one that leaves cancels
+	cancel   context.CancelFunc
 }
 
 // NewSession returns an empty session for the registry at this URL.
@@ -186,6 +189,9 @@ func (s *Session) Exchange(ctx context.Context, step Step) (authorization string
 
 	select {
 	case <-f.done:
+		if f.panicked != nil {
+			panic(f.panicked) // in a goroutine of the caller, who may recover it
+		}
 		return "Bearer " + f.token, f.err
 	case <-ctx.Done():
 		s.leave(step, f)
@@ -200,10 +206,10 @@ func (s *Session) start(ctx context.Context, step Step) *flight {
 	s.flights[step] = f
 	go func() {
 		defer cancel()
-		t, err := s.request(ctx, step)
+		t, panicked, err := s.safely(ctx, step)
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if err == nil {
+		if err == nil && panicked == nil {
 			s.prune()
 			s.tokens[step.Grant] = t
 			s.posts[step.Realm] = step.Post
@@ -211,10 +217,21 @@ func (s *Session) start(ctx context.Context, step Step) *flight {
 		if s.flights[step] == f {
 			delete(s.flights, step)
 		}
-		f.token, f.err = t.value, err
+		f.token, f.err, f.panicked = t.value, err, panicked
 		close(f.done)
 	}()
 	return f
+}
+
+// safely is request, with a panic and its stack as a value.
+func (s *Session) safely(ctx context.Context, step Step) (t token, panicked any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			panicked = fmt.Sprintf("%v\n%s", p, debug.Stack())
+		}
+	}()
+	t, err = s.request(ctx, step)
+	return t, nil, err
 }
 
 // leave ends a flight that nobody waits for any more, and makes room for the next.

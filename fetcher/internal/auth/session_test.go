@@ -438,3 +438,23 @@ func FuzzATokenAnswerIsAnErrorOrAUsableToken(f *testing.F) {
 		}
 	})
 }
+
+type panicking struct{}
+
+func (panicking) Do(*http.Request) (*http.Response, error) { panic("a defect") }
+
+func TestAPanicInASharedRequestIsThatOfEachCallerWhoWaits(t *testing.T) {
+	t.Parallel()
+	s := NewSession(panicking{}, &url.URL{Scheme: "https", Host: "registry.example"}, credential.Credential{})
+	for range 2 { // the second is not kept from trying by the first
+		func() {
+			defer func() {
+				if p := fmt.Sprint(recover()); !strings.Contains(p, "a defect") || !strings.Contains(p, "session_test.go") {
+					t.Errorf("recovered %q", p)
+				}
+			}()
+			_, err := s.Exchange(t.Context(), Step{Grant: Grant{Realm: "https://registry.example/token"}})
+			t.Errorf("returned %v", err)
+		}()
+	}
+}

@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"unicode"
 
@@ -38,7 +39,10 @@ const (
 type Dir struct {
 	path string
 	root *os.Root
-	fd   *os.File // the directory itself, for system calls
+	fd   *os.File    // the directory itself, for system calls
+	info fs.FileInfo // which directory that is
+	// users beyond the first have it by Share.
+	users atomic.Int32
 }
 
 // Open opens the directory at path, and makes it and its parents where missing.
@@ -59,12 +63,30 @@ func Open(path string) (*Dir, error) {
 		_ = d.root.Close()
 		return nil, d.local(err)
 	}
+	if d.info, err = d.fd.Stat(); err != nil {
+		return nil, errors.Join(d.local(err), d.Close())
+	}
 	return d, nil
 }
 
-// Close closes the directory. Close its writers first: later they can neither
-// commit nor remove what they began.
-func (d *Dir) Close() error { return errors.Join(d.fd.Close(), d.root.Close()) }
+// Path is the directory's absolute path, as it was opened.
+func (d *Dir) Path() string { return d.path }
+
+// Same reports whether other is this very directory: one that was removed and
+// made again at the same path is not.
+func (d *Dir) Same(other *Dir) bool { return os.SameFile(d.info, other.info) }
+
+// Share gives the directory to one more user, who closes it too.
+func (d *Dir) Share() { d.users.Add(1) }
+
+// Close closes the directory once its last user does. Close its writers first:
+// later they can neither commit nor remove what they began.
+func (d *Dir) Close() error {
+	if d.users.Add(-1) >= 0 {
+		return nil
+	}
+	return errors.Join(d.fd.Close(), d.root.Close())
+}
 
 // BlobName returns the file name of a blob, which is its digest as the
 // original has it.

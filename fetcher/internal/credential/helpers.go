@@ -2,6 +2,8 @@ package credential
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -20,13 +22,14 @@ type Helpers struct {
 
 // run is one run of a helper that several callers wait for, and later its answer.
 type run struct {
-	done    chan struct{} // closed when the answer is there
-	match   Match
-	ok      bool
-	err     error
-	expires time.Time // zero until then
-	waiting int       // callers; the last one that leaves cancels
-	cancel  context.CancelFunc
+	done     chan struct{} // closed when the answer is there
+	match    Match
+	ok       bool
+	err      error
+	panicked any       // what the run panicked with, and its stack
+	expires  time.Time // zero until then
+	waiting  int       // callers; the last one that leaves cancels
+	cancel   context.CancelFunc
 }
 
 // Get is Helper.Get, or the answer that it gave less than a minute ago.
@@ -43,6 +46,9 @@ func (hs *Helpers) Get(ctx context.Context, h Helper) (m Match, ok bool, err err
 
 	select {
 	case <-r.done:
+		if r.panicked != nil {
+			panic(r.panicked) // in a goroutine of the caller, who may recover it
+		}
 		return r.match, r.ok, r.err
 	case <-ctx.Done():
 		hs.leave(h, r)
@@ -63,16 +69,27 @@ func (hs *Helpers) start(ctx context.Context, h Helper) *run {
 	hs.runs[h] = r
 	go func() {
 		defer cancel()
-		m, ok, err := h.Get(ctx)
+		m, ok, panicked, err := h.safely(ctx)
 		hs.mu.Lock()
 		defer hs.mu.Unlock()
-		if err != nil && hs.runs[h] == r {
+		if (err != nil || panicked != nil) && hs.runs[h] == r {
 			delete(hs.runs, h)
 		}
-		r.match, r.ok, r.err, r.expires = m, ok, err, time.Now().Add(answerLifetime)
+		r.match, r.ok, r.panicked, r.err, r.expires = m, ok, panicked, err, time.Now().Add(answerLifetime)
 		close(r.done)
 	}()
 	return r
+}
+
+// safely is Get, with a panic and its stack as a value.
+func (h Helper) safely(ctx context.Context) (m Match, ok bool, panicked any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			panicked = fmt.Sprintf("%v\n%s", p, debug.Stack())
+		}
+	}()
+	m, ok, err = h.Get(ctx)
+	return m, ok, nil, err
 }
 
 // leave ends a run that nobody waits for any more, and makes room for the next.
