@@ -112,7 +112,7 @@ func (j *job) blob(ctx context.Context, pilot pilot, streams *transfer.Group, de
 		return File{}, err
 	}
 	desc.Size = file.Descriptor.Size
-	file.Descriptor = desc // as this call's manifest has it
+	file.Descriptor = desc             // as this call's manifest has it
 	file.Reused = file.Reused || !mine // its bytes are counted once
 	j.watch.done(file)
 	return file, nil

@@ -2,28 +2,17 @@ package plugin
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	goplugin "github.com/hashicorp/go-plugin"
 
 	"github.com/docker-fetcher/docker-fetcher/fetcher"
 	pb "github.com/docker-fetcher/docker-fetcher/protocol/dockerfetcher/v1"
-)
-
-const (
-	startTimeout = 10 * time.Second
-	// maxSocketPath is what fits in sockaddr_un, less go-plugin's own file name.
-	maxSocketPath = 107 - len("/plugin1234567890")
 )
 
 // Config says how a host launches the plugin.
@@ -45,132 +34,161 @@ type Config struct {
 	DisableTLS bool
 	// Logger gets the plugin's log. Nil: dropped.
 	Logger hclog.Logger
+	// Reattach is the line that 'docker-fetcher serve --debug' prints: then that
+	// process is called and none is launched, and it outlives Close. Nil: it is not.
+	Reattach []byte
 }
 
-// Client is a running plugin. Safe for concurrent use.
+// Client is a plugin. When its process ends, the calls in flight fail with
+// ErrPluginGone, and the next one launches another; where that ends soon as well,
+// it waits, each time longer, 10 s at most. Safe for concurrent use.
 type Client struct {
-	process *goplugin.Client
-	service pb.FetcherServiceClient
-	dir     string
-	kill    context.CancelFunc // ends the process at once
+	config Config
+
+	mu       sync.Mutex
+	child    *child // nil: none is running
+	born     time.Time
+	failures int // processes in a row that ended soon
+	relaunch *relaunch
+	closed   bool
+	ending   sync.WaitGroup // children on their way out
+}
+
+// relaunch is a launch that several calls wait for.
+type relaunch struct {
+	cancel context.CancelFunc
+	done   chan struct{} // closed when one of the following is set
+	child  *child
+	err    error
 }
 
 // Open launches the plugin and returns when it is ready for calls. Cancelling
 // ctx stops the launch; afterwards only Close ends the plugin.
 func Open(ctx context.Context, config Config) (*Client, error) {
-	dir, err := socketDir(config.Dir)
+	child, err := start(ctx, config)
 	if err != nil {
 		return nil, err
 	}
-	// The process outlives ctx: it has a context of its own.
-	life, kill := context.WithCancel(context.Background())
-	launch, err := config.launch(life, dir)
-	if err != nil {
-		kill()
-		return nil, errors.Join(err, os.RemoveAll(dir))
+	return &Client{config: config, child: child, born: time.Now()}, nil
+}
+
+// running returns a process that can be called, and launches it if need be.
+func (c *Client) running(ctx context.Context) (*child, error) {
+	c.mu.Lock()
+	child := c.child
+	if child != nil && child.alive() {
+		c.mu.Unlock()
+		return child, nil
 	}
-	words := &lastWords{}
-	launch.Stderr = words
-	c := &Client{process: goplugin.NewClient(launch), dir: dir, kill: kill}
-	ready := make(chan struct{})
-	go func() {
-		defer close(ready)
-		err = c.dispense()
-	}()
+	if c.closed {
+		c.mu.Unlock()
+		return nil, fmt.Errorf("%w: it was closed", ErrPluginGone)
+	}
+	if child != nil {
+		c.bury(child)
+	}
+	r := c.relaunch
+	if r == nil {
+		r = c.launch()
+	}
+	c.mu.Unlock()
+
 	select {
-	case <-ready:
-		if err != nil {
-			c.process.Kill() // which waits for all that the process wrote
-			err = words.reason(err)
-		}
+	case <-r.done:
 	case <-ctx.Done():
-		kill() // go-plugin's own Kill waits for the launch to time out
-		<-ready
-		err = ctx.Err()
+		return nil, ctx.Err()
 	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("plugin %s: %w", config.Path, err), c.Close())
+	if r.err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrPluginGone, r.err)
 	}
-	return c, nil
+	return r.child, nil
 }
 
-func (c *Client) dispense() error {
-	protocol, err := c.process.Client()
-	if err != nil {
-		return err
-	}
-	service, err := protocol.Dispense(Name)
-	if err != nil {
-		return err
-	}
-	c.service = service.(pb.FetcherServiceClient)
-	return nil
-}
-
-// socketDir makes the directory that holds the socket.
-func socketDir(parent string) (string, error) {
-	dir, err := os.MkdirTemp(parent, "docker-fetcher-")
-	if err == nil {
-		dir, err = filepath.Abs(dir)
-	}
-	if err != nil {
-		return "", fmt.Errorf("plugin socket: %w", err)
-	}
-	if len(dir) > maxSocketPath {
-		_ = os.Remove(dir)
-		return "", fmt.Errorf("plugin socket: the path of %s is too long for a unix socket; choose a shorter Dir", dir)
-	}
-	return dir, nil
-}
-
-// launch returns go-plugin's view of the config.
-func (config Config) launch(life context.Context, dir string) (*goplugin.ClientConfig, error) {
-	cmd := exec.CommandContext(life, config.Path, config.Args...)
-	cmd.Env = slices.Clone(config.Env)
-	if config.Env == nil {
-		cmd.Env = safeEnvironment(os.Environ())
-	}
-	// With a plain Cmd, go-plugin leaves it to the host to say where the socket goes.
-	cmd.Env = append(cmd.Env, "PLUGIN_UNIX_SOCKET_DIR="+dir)
-	logger := config.Logger
-	if logger == nil {
-		logger = hclog.NewNullLogger()
-	}
-	launch := &goplugin.ClientConfig{
-		HandshakeConfig: Handshake, VersionedPlugins: set(nil),
-		Cmd: cmd, SkipHostEnv: true,
-		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},
-		StartTimeout:     startTimeout, Logger: logger,
-		SyncStdout: io.Discard, SyncStderr: io.Discard,
-	}
-	if !config.DisableTLS {
-		environment, tls, err := mutualTLS()
+// launch begins to launch another process. The caller has c.mu.
+func (c *Client) launch() *relaunch {
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &relaunch{cancel: cancel, done: make(chan struct{})}
+	c.relaunch = r
+	pause := pause(c.failures)
+	c.ending.Go(func() {
+		defer cancel()
+		defer close(r.done)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+		child, err := start(ctx, c.config)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.relaunch, r.child, r.err = nil, child, err
 		if err != nil {
-			return nil, fmt.Errorf("plugin certificate: %w", err)
+			c.failures++
+			return
 		}
-		cmd.Env, launch.TLSConfig = append(cmd.Env, environment), tls
-	}
-	if config.Checksum != nil {
-		launch.SecureConfig = &goplugin.SecureConfig{Checksum: config.Checksum, Hash: sha256.New()}
-	}
-	return launch, nil
+		c.child, c.born = child, time.Now()
+		if c.closed {
+			c.bury(child)
+		}
+	})
+	return r
 }
 
-// safeEnvironment picks what the plugin needs from the host's environment.
-func safeEnvironment(environ []string) []string {
-	var picked []string
-	for _, pair := range environ {
-		name, _, _ := strings.Cut(pair, "=")
-		switch strings.ToUpper(name) {
-		case "PATH", "TMPDIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR":
-			picked = append(picked, pair)
-		default:
-			if strings.HasPrefix(name, "DOCKER_FETCHER_") && name != Handshake.MagicCookieKey {
-				picked = append(picked, pair)
-			}
-		}
+// longLife is how long a process lives that did not fail at once.
+const longLife = 10 * time.Second
+
+// bury ends what is left of a process that can't be called any more. The caller
+// has c.mu.
+func (c *Client) bury(child *child) {
+	if c.child != child {
+		return
 	}
-	return picked
+	c.child = nil
+	c.failures++
+	if time.Since(c.born) > longLife {
+		c.failures = 0
+	}
+	c.ending.Go(func() { _ = child.close() })
+}
+
+// pause is how long to wait before another launch, after so many in a row that
+// failed or whose process ended soon: not at all after one, then 100 ms, and
+// twice as long each time, to 10 s.
+func pause(failures int) time.Duration {
+	const first, longest = 100 * time.Millisecond, 10 * time.Second
+	if failures < 2 {
+		return 0
+	}
+	return min(first<<min(failures-2, 10), longest)
+}
+
+// failed is the error of a call to child.
+func (c *Client) failed(child *child, err error) error {
+	err = fromStatus(err)
+	if errors.Is(err, ErrPluginGone) {
+		c.mu.Lock()
+		c.bury(child)
+		c.mu.Unlock()
+	}
+	return err
+}
+
+// Close ends the plugin, whatever state it is in, within some seconds, and
+// removes its socket. Calls in flight end with ErrPluginGone, and so do later ones.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	child := c.child
+	c.child = nil
+	if c.relaunch != nil {
+		c.relaunch.cancel()
+	}
+	c.mu.Unlock()
+	var err error
+	if child != nil {
+		err = child.close()
+	}
+	c.ending.Wait()
+	return err
 }
 
 // Info is what a plugin says of itself.
@@ -183,9 +201,13 @@ type Info struct {
 
 // Info asks the plugin what it is.
 func (c *Client) Info(ctx context.Context) (Info, error) {
-	m, err := c.service.GetInfo(ctx, &pb.GetInfoRequest{})
+	child, err := c.running(ctx)
 	if err != nil {
-		return Info{}, fromStatus(err)
+		return Info{}, err
+	}
+	m, err := child.service.GetInfo(ctx, &pb.GetInfoRequest{})
+	if err != nil {
+		return Info{}, c.failed(child, err)
 	}
 	return Info{
 		Name: m.GetName(), Version: m.GetVersion(), Commit: m.GetCommit(), Schemes: m.GetSchemes(),
@@ -200,12 +222,16 @@ func (c *Client) Fetch(ctx context.Context, r fetcher.Request) (fetcher.Result, 
 	if err != nil {
 		return fetcher.Result{}, err
 	}
+	child, err := c.running(ctx)
+	if err != nil {
+		return fetcher.Result{}, err
+	}
 	// Whatever ends this call early ends the plugin's work on it.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := c.service.Fetch(ctx, m)
+	stream, err := child.service.Fetch(ctx, m)
 	if err != nil {
-		return fetcher.Result{}, fromStatus(err)
+		return fetcher.Result{}, c.failed(child, err)
 	}
 	var result *pb.FetchResult
 	for {
@@ -216,7 +242,7 @@ func (c *Client) Fetch(ctx context.Context, r fetcher.Request) (fetcher.Result, 
 		case errors.Is(err, io.EOF):
 			return fromResult(result), nil
 		case err != nil:
-			return fetcher.Result{}, fromStatus(err)
+			return fetcher.Result{}, c.failed(child, err)
 		}
 		if event.GetResult() != nil {
 			result = event.GetResult()
@@ -244,18 +270,15 @@ func (c *Client) Resolve(ctx context.Context, r fetcher.ResolveRequest) (fetcher
 	if err != nil {
 		return fetcher.Resolution{}, err
 	}
-	m, err := c.service.Resolve(ctx, &pb.ResolveRequest{
+	child, err := c.running(ctx)
+	if err != nil {
+		return fetcher.Resolution{}, err
+	}
+	m, err := child.service.Resolve(ctx, &pb.ResolveRequest{
 		Uri: toURI(r.URI), Config: config, Platform: toPlatform(r.Platform),
 	})
 	if err != nil {
-		return fetcher.Resolution{}, fromStatus(err)
+		return fetcher.Resolution{}, c.failed(child, err)
 	}
 	return fromResolution(m), nil
-}
-
-// Close ends the plugin and removes its socket. Calls in flight end with ErrPluginGone.
-func (c *Client) Close() error {
-	c.process.Kill()
-	c.kill()
-	return os.RemoveAll(c.dir)
 }

@@ -65,7 +65,7 @@ func TestTLSIsMutual(t *testing.T) {
 		t.Errorf("environment is %s", environment)
 	}
 	c := launch(t, Config{Path: built(t), Dir: scratch})
-	sockets, err := filepath.Glob(filepath.Join(c.dir, "plugin*"))
+	sockets, err := filepath.Glob(filepath.Join(c.child.dir, "plugin*"))
 	if err != nil || len(sockets) != 1 {
 		t.Fatalf("sockets: %v, %v", sockets, err)
 	}
@@ -172,7 +172,7 @@ func TestCloseEndsTheProcessAndRemovesTheSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	info, err := os.Stat(c.dir)
+	info, err := os.Stat(c.child.dir)
 	if err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("the socket's directory is %v, %v", info.Mode(), err)
 	}

@@ -66,7 +66,7 @@ func (h *halves) GRPCServer(_ *goplugin.GRPCBroker, s *grpc.Server) error {
 	return nil
 }
 
-// GRPCClient returns the service's client.
+// GRPCClient returns the connection.
 func (h *halves) GRPCClient(_ context.Context, _ *goplugin.GRPCBroker, conn *grpc.ClientConn) (any, error) {
-	return pb.NewFetcherServiceClient(conn), nil
+	return conn, nil
 }

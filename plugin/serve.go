@@ -2,21 +2,29 @@ package plugin
 
 import (
 	"context"
-	"runtime/debug"
+	"encoding/json"
+	"net"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	goplugin "github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
-
-	"github.com/docker-fetcher/docker-fetcher/fetcher"
 )
 
-// drain is how long Serve waits for fetches to clean up after the host said
-// goodbye. The host kills the process 2 s after that.
-const drain = 1500 * time.Millisecond
+const (
+	// drain is how long fetches may go on after the process was told to end, and
+	// how long their clean-up may take after the host said goodbye. The host kills
+	// the process 2 s after that.
+	drain = 1500 * time.Millisecond
+	// haste is how long the clean-up of cancelled fetches may take once nobody
+	// waits for their answers.
+	haste = 500 * time.Millisecond
+	// farewell is how long the last answers have to be written.
+	farewell = 100 * time.Millisecond
+)
 
-// ServeConfig configures Serve. All fields are needed.
+// ServeConfig configures Serve. Those fields that do not say what happens
+// without them are needed.
 type ServeConfig struct {
 	Fetcher Fetcher
 	Version string // semver of the executable
@@ -24,57 +32,101 @@ type ServeConfig struct {
 	// Logger writes to the process' original stderr, and nothing else may: Serve
 	// replaces os.Stdout and os.Stderr by pipes that a host need not read.
 	Logger hclog.Logger
+	// Stay lets the plugin go on when the process that launched it is gone, for
+	// hosts that reattach. False: it ends within a second.
+	Stay bool
+	// Debug serves without a host: it gets the JSON that Config.Reattach and other
+	// go-plugin hosts need to attach. Nil: a host launched this process.
+	Debug func(reattach []byte)
 }
 
-// Serve answers the host that launched this process, until the host says
-// goodbye or ctx ends; then it waits, up to 1.5 s, for fetches to clean up. The
-// caller has checked that a host launched it.
+// Serve answers the host that launched this process, until that says goodbye,
+// is gone, or ctx ends. Then new calls get SHUTTING_DOWN, those in flight may end
+// within 1.5 s if anybody still waits for them, and are cancelled and cleaned
+// up after. The caller has checked that a host launched it.
 func Serve(ctx context.Context, config ServeConfig) {
 	s := newServer(config)
-	goplugin.Serve(&goplugin.ServeConfig{
+	served := make(chan struct{})
+	defer close(served)
+	var gone <-chan struct{} // nil: nobody to watch
+	if !config.Stay && config.Debug == nil {
+		var stop func()
+		gone, stop = hostGone()
+		defer stop()
+	}
+	serve := &goplugin.ServeConfig{
 		HandshakeConfig:  Handshake,
 		VersionedPlugins: set(s),
 		Logger:           config.Logger,
 		GRPCServer: func(options []grpc.ServerOption) *grpc.Server {
 			g := grpc.NewServer(s.options(options)...)
-			context.AfterFunc(ctx, g.Stop)
+			go func() {
+				select {
+				case <-ctx.Done():
+					s.logger.Info("told to end")
+					s.calls.close()
+					s.calls.wait(drain, gone)
+				case <-gone:
+					s.logger.Info("the host is gone")
+				case <-served:
+					return
+				}
+				s.end(g)
+			}()
 			return g
 		},
-	})
-	ended := make(chan struct{})
+	}
+	if config.Debug != nil {
+		serve.Test = debugging(served, config.Debug)
+	}
+	goplugin.Serve(serve)
+	s.calls.cancel() // a host that says goodbye has cancelled them with that
+	s.calls.wait(drain, nil)
+}
+
+// end cancels the calls and ends the server.
+func (s *server) end(g *grpc.Server) {
+	s.calls.cancel()
+	s.calls.wait(haste, nil)
+	// GracefulStop writes the last answers, but would wait for go-plugin's own
+	// streams for ever.
+	stop := time.AfterFunc(farewell, g.Stop)
+	defer stop.Stop()
+	g.GracefulStop()
+}
+
+// debugging is go-plugin's way to serve without a host.
+func debugging(served <-chan struct{}, tell func([]byte)) *goplugin.ServeTestConfig {
+	attach := make(chan *goplugin.ReattachConfig, 1)
 	go func() {
-		s.live.Wait()
-		close(ended)
+		select {
+		case a := <-attach:
+			line, err := json.Marshal(reattach{a.Protocol, a.ProtocolVersion, a.Pid, a.Test, address{a.Addr.Network(), a.Addr.String()}})
+			if err == nil {
+				tell(line)
+			}
+		case <-served:
+		}
 	}()
-	select {
-	case <-ended:
-	case <-time.After(drain):
-	}
+	return &goplugin.ServeTestConfig{ReattachConfigCh: attach}
 }
 
-// options adds to go-plugin's own. Not grpc.WaitForHandlers: with it go-plugin's
-// Shutdown waits for itself.
-func (s *server) options(options []grpc.ServerOption) []grpc.ServerOption {
-	return append(options,
-		grpc.MaxRecvMsgSize(maxRequestBytes),
-		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (resp any, err error) {
-			defer s.recovered(info.FullMethod, &err)
-			return handle(ctx, req)
-		}),
-		grpc.ChainStreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) (err error) {
-			defer s.recovered(info.FullMethod, &err)
-			return handle(srv, stream)
-		}),
-	)
+// reattach is the JSON form of goplugin.ReattachConfig that hosts of go-plugin
+// have in common.
+type reattach struct {
+	Protocol        goplugin.Protocol
+	ProtocolVersion int
+	Pid             int
+	Test            bool
+	Addr            address
 }
 
-// recovered turns a panic of one call into that call's error: gRPC itself would
-// end the process, and all other fetches with it.
-func (s *server) recovered(method string, err *error) {
-	p := recover()
-	if p == nil {
-		return
+type address struct{ Network, String string }
+
+// resolve returns the address that a host dials.
+func (a address) resolve() (net.Addr, error) {
+	if a.Network == "unix" {
+		return net.ResolveUnixAddr(a.Network, a.String)
 	}
-	s.logger.Error("panic", "method", method, "panic", p, "stack", string(debug.Stack()))
-	*err = toStatus(&fetcher.Error{Reason: fetcher.Panicked, Text: "internal error in " + method + "; the plugin's log has the details, please report them"})
+	return net.ResolveTCPAddr(a.Network, a.String)
 }

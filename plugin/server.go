@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"sync"
 
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc"
@@ -21,12 +20,12 @@ type server struct {
 	fetcher Fetcher
 	info    *pb.GetInfoResponse
 	logger  hclog.Logger
-	live    sync.WaitGroup // calls in flight, which Serve drains
+	calls   *calls
 }
 
 func newServer(config ServeConfig) *server {
 	return &server{
-		fetcher: config.Fetcher, logger: config.Logger,
+		fetcher: config.Fetcher, logger: config.Logger, calls: newCalls(),
 		info: &pb.GetInfoResponse{
 			Name: "docker", Version: config.Version, Commit: config.Commit,
 			Schemes:         []string{string(scheme.Image), string(scheme.Manifest), string(scheme.Blob)},
@@ -48,8 +47,6 @@ func (s *server) GetInfo(_ context.Context, r *pb.GetInfoRequest) (*pb.GetInfoRe
 
 // Resolve implements the service.
 func (s *server) Resolve(ctx context.Context, r *pb.ResolveRequest) (*pb.ResolveResponse, error) {
-	s.live.Add(1)
-	defer s.live.Done()
 	resolution, err := s.fetcher.Resolve(ctx, fetcher.ResolveRequest{
 		URI: fromURI(r.GetUri()), Config: fromConfig(r.GetConfig()), Platform: fromPlatform(r.GetPlatform()),
 		Observe: func(e fetcher.Event) { warn(s.logger, e) },
@@ -86,8 +83,6 @@ func (s *server) FetchSync(ctx context.Context, r *pb.FetchSyncRequest) (*pb.Fet
 
 // fetch is what both calls share.
 func (s *server) fetch(ctx context.Context, r *pb.FetchRequest, observe func(fetcher.Event)) (fetcher.Result, error) {
-	s.live.Add(1)
-	defer s.live.Done()
 	if dir := r.GetDirectory(); dir != "" && !filepath.IsAbs(dir) {
 		return fetcher.Result{}, toStatus(&fetcher.Error{
 			Reason: fetcher.DirectoryInvalid, Phase: fetcher.Prepare,

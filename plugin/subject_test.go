@@ -132,7 +132,11 @@ func overGRPC(t *testing.T, f Fetcher) *Client {
 			t.Error(err)
 		}
 	})
-	return &Client{service: pb.NewFetcherServiceClient(conn)}
+	c := &child{conn: conn}
+	if err := c.connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return &Client{child: c}
 }
 
 // launch opens a plugin that is closed when the test ends.
@@ -162,7 +166,7 @@ func (s synced) Fetch(ctx context.Context, r fetcher.Request) (fetcher.Result, e
 	if err != nil {
 		return fetcher.Result{}, err
 	}
-	response, err := s.service.FetchSync(ctx, &pb.FetchSyncRequest{Fetch: m})
+	response, err := s.child.service.FetchSync(ctx, &pb.FetchSyncRequest{Fetch: m})
 	if err != nil {
 		return fetcher.Result{}, fromStatus(err)
 	}
