@@ -42,7 +42,7 @@ func hostGone() (gone <-chan struct{}, stop func()) {
 func unread(fd int) bool { return ready(fd, unix.POLLERR) }
 
 func ready(fd int, event int16) bool {
-	fds := []unix.PollFd{{Fd: int32(fd), Events: event}} //nolint:gosec // a file descriptor fits
+	fds := []unix.PollFd{{Fd: int32(fd), Events: event}}
 	n, err := unix.Poll(fds, 0)
 	return err == nil && n == 1 && fds[0].Revents&event != 0
 }

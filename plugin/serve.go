@@ -3,7 +3,6 @@ package plugin
 import (
 	"context"
 	"encoding/json"
-	"net"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -122,11 +121,3 @@ type reattach struct {
 }
 
 type address struct{ Network, String string }
-
-// resolve returns the address that a host dials.
-func (a address) resolve() (net.Addr, error) {
-	if a.Network == "unix" {
-		return net.ResolveUnixAddr(a.Network, a.String)
-	}
-	return net.ResolveTCPAddr(a.Network, a.String)
-}

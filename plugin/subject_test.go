@@ -132,7 +132,7 @@ func overGRPC(t *testing.T, f Fetcher) *Client {
 			t.Error(err)
 		}
 	})
-	c := &child{conn: conn}
+	c := &child{conn: conn, kill: func() {}}
 	if err := c.connect(t.Context()); err != nil {
 		t.Fatal(err)
 	}
