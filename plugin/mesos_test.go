@@ -168,27 +168,6 @@ func TestARegistrysRefusalIsTheCallsAndLeavesNoFile(t *testing.T) {
 	})
 }
 
-// configured are the subjects with a config of their own; env makes the
-// executable do the same.
-func configured(config fetcher.Config, env ...string) map[string]func(*testing.T) Fetcher {
-	made := func(t *testing.T) *fetcher.Fetcher {
-		t.Helper()
-		f, err := fetcher.New(config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return f
-	}
-	return map[string]func(*testing.T) Fetcher{
-		"in process":        func(t *testing.T) Fetcher { return heard{made(t)} },
-		"over gRPC":         func(t *testing.T) Fetcher { return heard{overGRPC(t, made(t))} },
-		"over gRPC, synced": func(t *testing.T) Fetcher { return heard{synced{overGRPC(t, made(t))}} },
-		"in a process": func(t *testing.T) Fetcher {
-			return heard{launch(t, Config{Path: built(t), Dir: scratch, Env: env})}
-		},
-	}
-}
-
 // The original's agent has a config by --docker_config, and Image.Docker.config
 // goes before it, key for key.
 func TestTheSecretOfACallGoesBeforeTheAgentsConfigAndNeverReplacesIt(t *testing.T) {

@@ -86,17 +86,30 @@ func (h heard) Resolve(ctx context.Context, r fetcher.ResolveRequest) (fetcher.R
 }
 
 // subjects are all the ways to a Fetcher: each passes the same tests.
-var subjects = map[string]func(*testing.T) Fetcher{
-	"in process":        func(t *testing.T) Fetcher { return heard{engine(t)} },
-	"over gRPC":         func(t *testing.T) Fetcher { return heard{overGRPC(t, engine(t))} },
-	"over gRPC, synced": func(t *testing.T) Fetcher { return heard{synced{overGRPC(t, engine(t))}} },
-	"in a process": func(t *testing.T) Fetcher {
-		path, err := executable()
+var subjects = configured(fetcher.Config{})
+
+// configured are the subjects with a config of their own; env, if any, makes the
+// executable do the same.
+func configured(config fetcher.Config, env ...string) map[string]func(*testing.T) Fetcher {
+	made := func(t *testing.T) *fetcher.Fetcher {
+		t.Helper()
+		f, err := fetcher.New(config)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return heard{launch(t, Config{Path: path, Dir: scratch})}
-	},
+		return f
+	}
+	launched := func(t *testing.T) *Client {
+		t.Helper()
+		return launch(t, Config{Path: built(t), Dir: scratch, Env: env})
+	}
+	return map[string]func(*testing.T) Fetcher{
+		"in process":           func(t *testing.T) Fetcher { return heard{made(t)} },
+		"over gRPC":            func(t *testing.T) Fetcher { return heard{overGRPC(t, made(t))} },
+		"over gRPC, synced":    func(t *testing.T) Fetcher { return heard{synced{overGRPC(t, made(t))}} },
+		"in a process":         func(t *testing.T) Fetcher { return heard{launched(t)} },
+		"in a process, synced": func(t *testing.T) Fetcher { return heard{synced{launched(t)}} },
+	}
 }
 
 var linuxAMD64 = fetcher.Platform{OS: "linux", Architecture: "amd64"}
