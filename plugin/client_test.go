@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -14,9 +15,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/go-hclog"
+	goplugin "github.com/hashicorp/go-plugin"
+	"google.golang.org/grpc"
 
 	"github.com/docker-fetcher/docker-fetcher/fetcher"
 	"github.com/docker-fetcher/docker-fetcher/fetcher/fetchertest"
+	pb "github.com/docker-fetcher/docker-fetcher/protocol/dockerfetcher/v1"
 	"github.com/docker-fetcher/docker-fetcher/scheme"
 )
 
@@ -76,6 +81,59 @@ func TestTLSIsMutual(t *testing.T) {
 	}
 	if err == nil || !strings.Contains(err.Error(), "certificate required") {
 		t.Errorf("a stranger without a certificate got %v", err)
+	}
+}
+
+// Other hosts use go-plugin's own half, whose key is on P-521.
+func TestAHostWithGoPluginsOwnAutoMTLSIsServed(t *testing.T) {
+	t.Parallel()
+	for _, multiplex := range []bool{false, true} { // which adds a field to the handshake
+		cmd := exec.CommandContext(t.Context(), built(t))
+		cmd.Env = []string{"PLUGIN_UNIX_SOCKET_DIR=" + short(t)}
+		host := goplugin.NewClient(&goplugin.ClientConfig{
+			HandshakeConfig: Handshake, VersionedPlugins: set(nil), Cmd: cmd, SkipHostEnv: true, AutoMTLS: true,
+			AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC}, GRPCBrokerMultiplex: multiplex,
+			Logger: hclog.NewNullLogger(),
+		})
+		t.Cleanup(host.Kill)
+		protocol, err := host.Client()
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := protocol.Dispense(Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := pb.NewFetcherServiceClient(raw.(*grpc.ClientConn)).GetInfo(t.Context(), &pb.GetInfoRequest{})
+		if err != nil || info.GetName() != "docker" {
+			t.Errorf("multiplex %v: %v, %v", multiplex, info, err)
+		}
+	}
+}
+
+func TestTheCertificateIsTheSixthFieldOfTheHandshake(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{
+		"1|1|unix|/run/x/plugin1|grpc|\n":      "1|1|unix|/run/x/plugin1|grpc|AQI\n",
+		"1|1|unix|/run/x/plugin1|grpc||true\n": "1|1|unix|/run/x/plugin1|grpc|AQI|true\n",
+		"something else\n":                     "something else\n",
+	} {
+		if got := withCertificate(line, []byte{1, 2}); got != want {
+			t.Errorf("%q: got %q", line, got)
+		}
+	}
+}
+
+func TestAHostsCertificateThatIsNoneEndsTheLaunch(t *testing.T) {
+	t.Parallel()
+	cmd := exec.CommandContext(t.Context(), built(t), "--log-level", "error")
+	cmd.Env = []string{Handshake.MagicCookieKey + "=" + Handshake.MagicCookieValue, "PLUGIN_UNIX_SOCKET_DIR=" + short(t), hostCertificate + "=none"}
+	var stdout, stderr strings.Builder
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	_ = cmd.Run()
+	if cmd.ProcessState.ExitCode() != 2 || stdout.Len() > 0 || strings.Count(stderr.String(), "\n") != 1 ||
+		!strings.Contains(stderr.String(), "mutual TLS: PLUGIN_CLIENT_CERT holds no certificate in PEM") {
+		t.Errorf("exit %d, stdout %q, stderr %q", cmd.ProcessState.ExitCode(), &stdout, &stderr)
 	}
 }
 

@@ -2,8 +2,8 @@
 // executable's half, Open the host's. Both sides have the same Fetch, with the
 // same requests, results, events and errors as a fetcher in process.
 //
-// The wire is protocol/dockerfetcher/v1/fetcher.proto; ARCHITECTURE.md says
-// what a host that is not Go has to do.
+// The wire is protocol/dockerfetcher/v1/fetcher.proto; docs/hosts.md says what a
+// host has to do, in Go and in other languages.
 package plugin
 
 import (

@@ -3,12 +3,10 @@ package plugin
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -33,11 +31,14 @@ func pid(t *testing.T, c *Client) int {
 // that call got.
 func crash(t *testing.T, c *Client) error {
 	t.Helper()
-	process := pid(t, c)
+	process, err := os.FindProcess(pid(t, c))
+	if err != nil {
+		t.Fatal(err)
+	}
 	r := fetchertest.New(t, fetchertest.Config{})
 	d := r.PutBlob(name, make([]byte, 100))
-	r.Inject(fetchertest.Fault{StallAt: 10, Notice: func(fetchertest.Request) { _ = syscall.Kill(process, syscall.SIGKILL) }})
-	_, err := c.Fetch(t.Context(), fetcher.Request{URI: uri(t, scheme.Blob, r, d), Directory: t.TempDir()})
+	r.Inject(fetchertest.Fault{StallAt: 10, Notice: func(fetchertest.Request) { _ = process.Kill() }})
+	_, err = c.Fetch(t.Context(), fetcher.Request{URI: uri(t, scheme.Blob, r, d), Directory: t.TempDir()})
 	return err
 }
 
@@ -179,31 +180,6 @@ func TestALongLifeForgetsEarlierFailures(t *testing.T) {
 			t.Errorf("after %v: %d failures", age, c.failures)
 		}
 		c.ending.Wait()
-	}
-}
-
-func TestCloseEndsAProcessThatDoesNotAnswer(t *testing.T) {
-	t.Parallel()
-	dir := short(t)
-	c, err := Open(t.Context(), Config{Path: built(t), Dir: dir})
-	if err != nil {
-		t.Fatal(err)
-	}
-	process := pid(t, c)
-	if err := syscall.Kill(process, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Close(); err != nil {
-		t.Error(err)
-	}
-	if _, err := os.Stat(fmt.Sprintf("/proc/%d", process)); err == nil {
-		t.Error("the process is still there")
-	}
-	if left, _ := os.ReadDir(dir); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
-	}
-	if err := c.Close(); err != nil {
-		t.Errorf("the second Close: %v", err)
 	}
 }
 

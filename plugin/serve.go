@@ -2,7 +2,10 @@ package plugin
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
+	"fmt"
+	"os"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -42,45 +45,56 @@ type ServeConfig struct {
 // Serve answers the host that launched this process, until that says goodbye,
 // is gone, or ctx ends. Then new calls get SHUTTING_DOWN, those in flight may end
 // within 1.5 s if anybody still waits for them, and are cancelled and cleaned
-// up after. The caller has checked that a host launched it.
-func Serve(ctx context.Context, config ServeConfig) {
+// up after. The caller has checked that a host launched it. An error says that
+// the host's certificate is none.
+func Serve(ctx context.Context, config ServeConfig) error {
 	s := newServer(config)
 	served := make(chan struct{})
 	defer close(served)
+	serve := &goplugin.ServeConfig{HandshakeConfig: Handshake, VersionedPlugins: set(s), Logger: config.Logger}
+	if config.Debug != nil {
+		serve.Test = debugging(served, config.Debug)
+	} else if host := os.Getenv(hostCertificate); host != "" {
+		config, err := servedTLS(host)
+		if err == nil {
+			err = announce(config)
+		}
+		if err != nil {
+			return fmt.Errorf("mutual TLS: %w", err)
+		}
+		serve.TLSProvider = func() (*tls.Config, error) { return config, nil }
+	}
 	var gone <-chan struct{} // nil: nobody to watch
 	if !config.Stay && config.Debug == nil {
 		var stop func()
 		gone, stop = hostGone()
 		defer stop()
 	}
-	serve := &goplugin.ServeConfig{
-		HandshakeConfig:  Handshake,
-		VersionedPlugins: set(s),
-		Logger:           config.Logger,
-		GRPCServer: func(options []grpc.ServerOption) *grpc.Server {
-			g := grpc.NewServer(s.options(options)...)
-			go func() {
-				select {
-				case <-ctx.Done():
-					s.logger.Info("told to end")
-					s.calls.close()
-					s.calls.wait(drain, gone)
-				case <-gone:
-					s.logger.Info("the host is gone")
-				case <-served:
-					return
-				}
-				s.end(g)
-			}()
-			return g
-		},
-	}
-	if config.Debug != nil {
-		serve.Test = debugging(served, config.Debug)
+	serve.GRPCServer = func(options []grpc.ServerOption) *grpc.Server {
+		g := grpc.NewServer(s.options(options)...)
+		go s.watch(ctx, gone, served, g)
+		return g
 	}
 	goplugin.Serve(serve)
 	s.calls.cancel() // a host that says goodbye has cancelled them with that
 	s.calls.wait(drain, nil)
+	return nil
+}
+
+// watch ends the server when ctx does or when the host is gone, unless it was
+// served to the end.
+func (s *server) watch(ctx context.Context, gone, served <-chan struct{}, g *grpc.Server) {
+	select {
+	case <-ctx.Done():
+		s.logger.Info("told to end")
+		s.calls.close()
+		s.calls.wait(drain, gone)
+	case <-gone:
+		s.logger.Info("the host is gone")
+	case <-served:
+		return
+	}
+	s.end(g)
 }
 
 // end cancels the calls and ends the server.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
 
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc"
@@ -83,18 +82,10 @@ func (s *server) FetchSync(ctx context.Context, r *pb.FetchSyncRequest) (*pb.Fet
 
 // fetch is what both calls share.
 func (s *server) fetch(ctx context.Context, r *pb.FetchRequest, observe func(fetcher.Event)) (fetcher.Result, error) {
-	if dir := r.GetDirectory(); dir != "" && !filepath.IsAbs(dir) {
-		return fetcher.Result{}, toStatus(&fetcher.Error{
-			Reason: fetcher.DirectoryInvalid, Phase: fetcher.Prepare,
-			Text: "the directory must be an absolute path: the plugin's working directory is not the host's",
-		})
+	request, err := requestOf(r)
+	if err != nil {
+		return fetcher.Result{}, toStatus(err)
 	}
-	if r.OutputFileName != nil && r.GetOutputFileName() == "" {
-		return fetcher.Result{}, toStatus(&fetcher.Error{
-			Reason: fetcher.OutputNameInvalid, Phase: fetcher.Prepare, Text: "the output file name is set but empty",
-		})
-	}
-	request := fromRequest(r)
 	log := s.logger.With("request_id", r.GetRequestId())
 	request.Observe = func(e fetcher.Event) {
 		warn(log, e)
