@@ -12,7 +12,7 @@ GOVULNCHECK   = go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 MODULES       = . integration
 FUZZTIME     ?= 30s
 
-.PHONY: demo build test check format vet lint generate fresh cross fuzz bench vulncheck image
+.PHONY: demo build test check format vet lint generate python fresh cross fuzz bench vulncheck image
 
 # Compiled without optimization, the executable too: that halves a first build,
 # which is most of what a newcomer waits for.
@@ -39,6 +39,11 @@ lint:
 
 generate: ## the Go code of protocol/
 	cd protocol && $(BUF) generate
+
+python: ## the Python code of integration/python; needs Debian's protobuf-compiler and protobuf-compiler-grpc
+	cd integration/python && protoc -I ../../protocol -I . --python_out=. dockerfetcher/v1/fetcher.proto rpc.proto
+	cd integration/python && protoc -I ../../protocol --grpc_python_out=. \
+		--plugin=protoc-gen-grpc_python=$$(command -v grpc_python_plugin) dockerfetcher/v1/fetcher.proto
 
 fresh: generate
 	@git diff --exit-code -- protocol || { echo "generated code is stale: commit what 'make generate' made"; exit 1; }

@@ -29,23 +29,59 @@ func (f *Fetcher) Resolve(ctx context.Context, req ResolveRequest) (Resolution, 
 	return resolution, nil
 }
 
+// BlobSize asks how large the blob is that a docker-blob URI names, in bytes. It
+// is -1 where the registry does not tell before it sends the blob. The error is
+// as that of Resolve.
+func (f *Fetcher) BlobSize(ctx context.Context, req ResolveRequest) (int64, error) {
+	request := Request{URI: req.URI}
+	watch := newWatch(ctx, req.Observe, 0)
+	size, phase, err := f.blobSize(ctx, req, watch)
+	if err = cmp.Or(err, watch.stop()); err != nil {
+		return 0, failed(ctx, err, phase, &request)
+	}
+	return size, nil
+}
+
+func (f *Fetcher) blobSize(ctx context.Context, req ResolveRequest, watch *watch) (int64, Phase, error) {
+	ref, repository, err := f.repository(ctx, req, watch)
+	if err != nil {
+		return 0, Prepare, err
+	}
+	if ref.Kind != scheme.Blob {
+		return 0, Prepare, invalid(URISchemeUnsupported, "want a docker-blob URI; resolve tells the sizes of the others")
+	}
+	size, err := repository.Has(ctx, ref.Digest)
+	if untold(err) || err == nil && size == 0 { // some answer 0 to any HEAD
+		return -1, Resolve, nil
+	}
+	return size, Resolve, err
+}
+
+// repository is where a request without a directory goes.
+func (f *Fetcher) repository(ctx context.Context, req ResolveRequest, watch *watch) (ref scheme.Reference, _ *registry.Repository, err error) {
+	if ref, err = scheme.FromURI(req.URI); err != nil {
+		return ref, nil, err
+	}
+	match, err := f.credential(ctx, ref, req.Config, watch)
+	if err != nil {
+		return ref, nil, err
+	}
+	return ref, f.client.Repository(ctx, ref, match, watch.warn), nil
+}
+
 func (f *Fetcher) resolve(ctx context.Context, req ResolveRequest, watch *watch) (Resolution, Phase, error) {
-	ref, err := scheme.FromURI(req.URI)
+	p, err := platform(req.Platform, f.config.Platform)
+	if err != nil {
+		return Resolution{}, Prepare, err
+	}
+	ref, repository, err := f.repository(ctx, req, watch)
 	if err != nil {
 		return Resolution{}, Prepare, err
 	}
 	if ref.Kind == scheme.Blob {
 		return Resolution{}, Prepare, invalid(URISchemeUnsupported, "a docker-blob URI names its digest already; resolve docker or docker-manifest")
 	}
-	p, err := platform(req.Platform, f.config.Platform)
-	if err != nil {
-		return Resolution{}, Prepare, err
-	}
-	match, err := f.credential(ctx, ref, req.Config, watch)
-	if err != nil {
-		return Resolution{}, Prepare, err
-	}
-	from, err := f.documents(f.client.Repository(ctx, ref, match, watch.warn))
+	from, err := f.documents(repository)
 	if err != nil {
 		return Resolution{}, Prepare, err
 	}

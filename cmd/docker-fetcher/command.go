@@ -44,11 +44,11 @@ Exit codes: 0 done, 1 other failure, 2 usage, URI or config, 3 not found,
 	var o options
 	if hosted {
 		o.serveFlags(root.Flags())
-		root.RunE = func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), o) }
+		root.RunE = func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), o, nil) }
 	} else {
 		root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	}
-	root.AddCommand(fetchCommand(), resolveCommand(), serveCommand(hosted), versionCommand())
+	root.AddCommand(fetchCommand(), resolveCommand(), serveCommand(hosted), hadoopCommand(), versionCommand())
 	for _, cmd := range append(root.Commands(), root) {
 		cmd.Flags().SetNormalizeFunc(originalNames)
 	}
@@ -83,6 +83,7 @@ func exactly(names ...string) cobra.PositionalArgs {
 
 func fetchCommand() *cobra.Command {
 	var o options
+	var request string
 	cmd := &cobra.Command{
 		Use:   "fetch [flags] URI DIR",
 		Short: "Fetch an image, a manifest or a blob into a directory",
@@ -98,13 +99,27 @@ follows a scheme is such a name too if it has no "?": docker://alpine:3.20.
 The credential comes from --docker-config; else from --default-docker-config or,
 without that flag, from $DOCKER_CONFIG/config.json or ~/.docker/config.json.
 
-The last line on stdout is the digest of the manifest, or of the docker-blob.`,
+The last line on stdout is the digest of the manifest, or of the docker-blob.
+
+--request is for programs: the request is a dockerfetcher.v1.FetchRequest in its
+JSON form, which has the URI, the directory and the config in it. stdout then has
+a line of JSON for each event, and {"result":...} or {"error":...} as the last.
+Credentials are those of the request and of --default-docker-config alone.`,
 		Example: `  docker-fetcher fetch alpine:3.20 ./alpine
   docker-fetcher fetch 'docker-manifest://registry-1.docker.io/library/alpine?latest' ./alpine
-  docker-fetcher fetch --platform linux/arm64 ghcr.io/owner/image:tag /srv/image`,
-		Args: exactly("URI", "DIR"),
-		RunE: func(cmd *cobra.Command, args []string) error { return fetch(cmd, o, args[0], args[1]) },
+  docker-fetcher fetch --platform linux/arm64 ghcr.io/owner/image:tag /srv/image
+  docker-fetcher fetch --request - <request.json`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if request != "" {
+				return answer(cmd, o, request, args)
+			}
+			if err := exactly("URI", "DIR")(cmd, args); err != nil {
+				return err
+			}
+			return fetch(cmd, o, args[0], args[1])
+		},
 	}
+	cmd.Flags().StringVar(&request, "request", "", "`FILE` with the request of a program, - for stdin; takes the place of URI and DIR")
 	o.callFlags(cmd.Flags())
 	o.registryFlags(cmd.Flags())
 	o.transferFlags(cmd.Flags())
@@ -192,22 +207,32 @@ func parse(name string) (scheme.Reference, error) {
 
 func serveCommand(hosted bool) *cobra.Command {
 	var o options
+	var debug bool
 	cmd := &cobra.Command{
 		Use:   "serve [flags]",
 		Short: "Serve the host that launched this process, as it does without a command",
 		Long: `Serve the host that launched this process as a go-plugin. A host need not say
-serve: launched by one, docker-fetcher serves without a command.`,
-		Example: `  docker-fetcher serve --default-docker-config /etc/agent/config.json --log-level debug`,
-		Args:    exactly(),
+serve: launched by one, docker-fetcher serves without a command.
+
+With --debug it serves without a host, under a debugger for instance, until it is
+interrupted. It prints one line of JSON on stdout, which a host of go-plugin takes
+as its reattach config.`,
+		Example: `  docker-fetcher serve --default-docker-config /etc/agent/config.json --log-level debug
+  docker-fetcher serve --debug`,
+		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !hosted {
+			switch {
+			case debug:
+				return serve(cmd.Context(), o, reattachTo(cmd.OutOrStdout()))
+			case !hosted:
 				return usageError{errors.New("serve is for a host that launches docker-fetcher as a go-plugin (it sets " +
-					plugin.Handshake.MagicCookieKey + "); by hand use 'docker-fetcher fetch'")}
+					plugin.Handshake.MagicCookieKey + "); by hand use 'docker-fetcher fetch', or 'serve --debug'")}
 			}
-			return serve(cmd.Context(), o)
+			return serve(cmd.Context(), o, nil)
 		},
 	}
 	o.serveFlags(cmd.Flags())
+	cmd.Flags().BoolVar(&debug, "debug", false, "serve without a host, and print how one attaches")
 	return cmd
 }
 

@@ -51,6 +51,7 @@ func run() int {
 		go putOffCollection()        // has time while an answer is awaited
 	}
 	cmd := newCommand(hosted)
+	cmd.SetArgs(arguments(os.Args))
 	err := cmd.ExecuteContext(ctx)
 	if err != nil {
 		report(cmd.ErrOrStderr(), hosted, err)

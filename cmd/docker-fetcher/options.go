@@ -33,6 +33,7 @@ type options struct {
 	output        choice
 	progress      choice
 	logLevel      choice
+	orphan        choice
 	oneShot       bool     // a person's call, which looks where docker keeps its config
 	files         []string // docker configs that were read
 }
@@ -76,6 +77,8 @@ func (o *options) transferFlags(flags *pflag.FlagSet) {
 func (o *options) serveFlags(flags *pflag.FlagSet) {
 	o.registryFlags(flags)
 	o.transferFlags(flags)
+	o.orphan = choice{"exit", []string{"exit", "stay"}}
+	flags.Var(&o.orphan, "orphan", "what to do when the host is gone: exit, or stay for a host that attaches again")
 }
 
 func (o *options) progressFlag(flags *pflag.FlagSet) {
