@@ -19,81 +19,6 @@ import (
 	"github.com/docker-fetcher/docker-fetcher/fetcher"
 )
 
-// canary is a secret that must not appear in an error.
-const canary = "c2VjcmV0LWNhbmFyeQ=="
-
-func TestParseContainerInfo(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		name, info string
-		want       Task
-		err        string
-	}{
-		{
-			"an image with a secret",
-			`{"type":"MESOS","mesos":{"image":{"type":"DOCKER","docker":{"name":"localhost:5000/a:1","config":{"type":"VALUE","value":{"data":"` + canary + `"}}}}}}`,
-			Task{Name{"localhost:5000", "a", "1", ""}, fetcher.DockerConfig{JSON: []byte("secret-canary")}}, "",
-		},
-		{
-			"an image without one",
-			`{"type":"MESOS","mesos":{"image":{"type":"DOCKER","docker":{"name":"a"}}}}`,
-			Task{Name: Name{Repository: "a"}}, "",
-		},
-		{"no JSON", `{`, Task{}, "invalid ContainerInfo: unexpected end of JSON input"},
-		{"the docker containerizer", `{"type":"DOCKER","docker":{"image":"a"}}`, Task{}, "invalid ContainerInfo: type is DOCKER, not MESOS"},
-		{"no image", `{"type":"MESOS","mesos":{}}`, Task{}, "invalid ContainerInfo: mesos.image is not a docker image"},
-		{"nothing for mesos", `{"type":"MESOS"}`, Task{}, "invalid ContainerInfo: mesos.image is not a docker image"},
-		{"an appc image", `{"type":"MESOS","mesos":{"image":{"type":"APPC","appc":{"name":"a"}}}}`, Task{}, "invalid ContainerInfo: mesos.image is not a docker image"},
-		{"a docker image without one", `{"type":"MESOS","mesos":{"image":{"type":"DOCKER"}}}`, Task{}, "invalid ContainerInfo: mesos.image is not a docker image"},
-		{"a bad name", `{"type":"MESOS","mesos":{"image":{"type":"DOCKER","docker":{"name":"a:"}}}}`, Task{}, `invalid ContainerInfo: invalid image name "a:": the tag is empty`},
-		{
-			"a reference to a secret",
-			`{"type":"MESOS","mesos":{"image":{"type":"DOCKER","docker":{"name":"a","config":{"type":"REFERENCE","reference":{"name":"store"}}}}}}`,
-			Task{}, "invalid ContainerInfo: mesos.image.docker.config: default secret resolver cannot resolve references",
-		},
-		{
-			"a secret without a value",
-			`{"type":"MESOS","mesos":{"image":{"type":"DOCKER","docker":{"name":"a","config":{"type":"VALUE"}}}}}`,
-			Task{}, "invalid ContainerInfo: mesos.image.docker.config: secret has no value",
-		},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			got, err := ParseContainerInfo([]byte(test.info))
-			if errorText(err) != test.err {
-				t.Fatalf("error %q, want %q", errorText(err), test.err)
-			}
-			if diff := cmp.Diff(test.want, got); diff != "" {
-				t.Error(diff)
-			}
-		})
-	}
-}
-
-func TestParseContainerInfoNeverShowsTheSecret(t *testing.T) {
-	t.Parallel()
-	const head = `{"type":"MESOS","mesos":{"image":{"type":"DOCKER","docker":{"name":"a","config":{"type":"VALUE","value":{"data":`
-	for _, tail := range []string{
-		`"` + canary + `"`, `"` + canary + `"}}}}},"type":1.5}`, `"!` + canary + `"}}}}}}`, canary + `}}}}}}`,
-		`{"` + canary + `":1}}}}}}}`, `["` + canary + `"]}}}}}}`,
-	} {
-		_, err := ParseContainerInfo([]byte(head + tail))
-		if err == nil {
-			t.Errorf("%s: no error", tail)
-		}
-		for _, secret := range []string{canary, "secret-canary"} {
-			if strings.Contains(errorText(err), secret) {
-				t.Errorf("%s: the error shows it: %v", tail, err)
-			}
-		}
-	}
-}
-
-func FuzzParseContainerInfo(f *testing.F) {
-	f.Add([]byte(`{"type":"MESOS","mesos":{"image":{"type":"DOCKER","docker":{"name":"a","config":{"type":"VALUE","value":{"data":"YQ=="}}}}}}`))
-	f.Fuzz(func(_ *testing.T, data []byte) { _, _ = ParseContainerInfo(data) })
-}
-
 // store is the content of an image directory by file name.
 type store map[string][]byte
 
@@ -174,7 +99,7 @@ func TestPullFetchesTheManifestAndThenAllBlobsAtOnce(t *testing.T) {
 	f.store.image(t, ocispec.ImageConfig{}, []byte("one"), []byte("two"), []byte("one"))
 	f.blobs.Add(3) // a deadlock unless the three blobs are asked for together
 	dir := t.TempDir()
-	task := Task{Name{"localhost:5000", "a/b", "1", ""}, fetcher.DockerConfig{JSON: []byte("{}")}}
+	task := Task{Name: Name{"localhost:5000", "a/b", "1", ""}, Config: fetcher.DockerConfig{JSON: []byte("{}")}}
 	if err := (Agent{Fetcher: &f}).Pull(t.Context(), task, dir); err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,10 +17,17 @@ import (
 type Container struct {
 	Rootfs string              // the directory it is in
 	Config ocispec.ImageConfig // what the image says about running it
+	Task   Command             // what the task says about it, which goes first
+
+	dir string // what Destroy removes
 }
 
-// Command returns the command that the image's config names, with its
-// arguments, environment and working directory and nothing of this process's.
+// Destroy removes the container's directory. Its program must have ended.
+func (c Container) Destroy() error { return os.RemoveAll(c.dir) }
+
+// Command returns the command that the task or else the image's config names,
+// with its arguments, environment and working directory and nothing of this
+// process's.
 // As root it is confined to the tree by chroot; otherwise the program is run
 // directly, so only one that takes its files from where it is will do. The
 // user that the config names is not switched to.
@@ -30,36 +36,41 @@ func (c Container) Command(ctx context.Context) (*exec.Cmd, error) {
 }
 
 func (c Container) command(ctx context.Context, confined bool) (*exec.Cmd, error) {
-	arguments := append(append([]string{}, c.Config.Entrypoint...), c.Config.Cmd...)
-	if len(arguments) == 0 {
-		return nil, errors.New("the image names no program to run")
+	wanted, args, err := c.Task.over(c.Config)
+	if err != nil {
+		return nil, err
 	}
+	config := c.Config
+	config.Env = append(append([]string{}, c.Config.Env...), c.Task.Env...) // never nil: that would be this process's
 	root, err := os.OpenRoot(c.Rootfs)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = root.Close() }()
 	t := tree{root}
-	program, name, err := t.lookup(arguments[0], c.Config)
+	program, name, err := t.lookup(wanted, config)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := t.resolve(c.Config.WorkingDir)
+	dir, err := t.resolve(config.WorkingDir)
 	if err != nil {
 		return nil, err
 	}
 
-	command := exec.CommandContext(ctx, "/"+program, arguments[1:]...)
-	command.Args[0] = name
+	command := exec.CommandContext(ctx, "/"+program)
 	command.Dir = path.Join("/", dir)
-	command.Env = append([]string{}, c.Config.Env...) // never nil: that would be this process's
 	if confined {
 		command.SysProcAttr = &syscall.SysProcAttr{Chroot: c.Rootfs}
-		return command, nil
+	} else {
+		command.Path = filepath.Join(c.Rootfs, program)
+		command.Dir = filepath.Join(c.Rootfs, dir)
+		name = filepath.Join(c.Rootfs, name)
 	}
-	command.Path = filepath.Join(c.Rootfs, program)
-	command.Args[0] = filepath.Join(c.Rootfs, name)
-	command.Dir = filepath.Join(c.Rootfs, dir)
+	command.Args = append([]string{}, args...)
+	if args[0] == wanted { // the task has no other name for it
+		command.Args[0] = name
+	}
+	command.Env = config.Env
 	return command, nil
 }
 

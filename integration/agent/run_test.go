@@ -96,6 +96,44 @@ func TestCommandIsThatOfTheConfig(t *testing.T) {
 	}
 }
 
+func TestCommandOfATaskGoesBeforeThatOfTheConfig(t *testing.T) {
+	t.Parallel()
+	c := container(t, ocispec.ImageConfig{Entrypoint: []string{"/a"}, Env: []string{"PATH=/none", "A=1", "B=2"}}, map[string]string{"a": "program", "opt/b": "program", "bin/sh": "program"})
+	for _, test := range []struct {
+		name   string
+		task   Command
+		file   string
+		args   []string
+		env    string
+		failed string
+	}{
+		{"its arguments", Command{Arguments: []string{"x"}}, "/a", []string{"/a", "x"}, "PATH=/none A=1 B=2", ""},
+		{"its program, by its PATH", Command{Value: "b", Env: []string{"PATH=/opt", "A=3"}}, "/opt/b", []string{"/opt/b"}, "B=2 PATH=/opt A=3", ""},
+		{"its program under another name", Command{Value: "/a", Arguments: []string{"z", "x"}}, "/a", []string{"z", "x"}, "PATH=/none A=1 B=2", ""},
+		{"its script", Command{Shell: true, Value: "exit 1"}, "/bin/sh", []string{"sh", "-c", "exit 1"}, "PATH=/none A=1 B=2", ""},
+		{"a program that the image lacks", Command{Value: "/b"}, "", nil, "", "the image has no program /b"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			c := c
+			c.Task = test.task
+			command, err := c.command(t.Context(), true)
+			if errorText(err) != test.failed {
+				t.Fatalf("error %v, want %s", err, test.failed)
+			}
+			if err != nil {
+				return
+			}
+			if diff := cmp.Diff(test.args, command.Args); diff != "" || command.Path != test.file {
+				t.Errorf("runs %s, want %s: %s", command.Path, test.file, diff)
+			}
+			if got := strings.Join(command.Environ(), " "); !strings.HasPrefix(got, test.env) {
+				t.Errorf("environment %s, want %s", got, test.env)
+			}
+		})
+	}
+}
+
 func TestCommandHasTheEnvironmentOfTheConfigOnly(t *testing.T) {
 	t.Parallel()
 	for _, environment := range [][]string{nil, {"A=1"}} {

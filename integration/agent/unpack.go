@@ -5,6 +5,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/klauspost/compress/zstd"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -21,21 +23,27 @@ import (
 const (
 	maxBytes   = 16 << 30
 	maxEntries = 1 << 20
+	maxWindow  = 128 << 20 // of zstd; what its own tool takes
 )
 
-// Unpack unpacks the image that a fetch left in dir, Mesos layout, into rootfs,
-// which is made if missing. Layers are applied in order by the image-spec's
-// rules ("Applying Changesets"). Symbolic links lead where they lead in a chroot,
-// so nothing outside of rootfs is reached; a name with a ".." component is an
-// error. Ownership is kept where this process is root. Device files and FIFOs
-// are left out, as a container gets its own /dev; so are extended attributes.
+// Unpack is Image.Unpack of the image that a fetch left in dir, Mesos layout.
 func Unpack(dir, rootfs string) (Container, error) {
-	manifest, err := readManifest(dir)
+	manifest, err := readManifest(filepath.Join(dir, "manifest"))
 	if err != nil {
 		return Container{}, err
 	}
+	return Image{Manifest: manifest, Blobs: dir}.Unpack(context.Background(), rootfs)
+}
+
+// Unpack unpacks the image into rootfs, which is made if missing. Layers are
+// applied in order by the image-spec's rules ("Applying Changesets"). Symbolic
+// links lead where they lead in a chroot, so nothing outside of rootfs is
+// reached; a name with a ".." component is an error. Ownership is kept where
+// this process is root. Device files and FIFOs are left out, as a container gets
+// its own /dev; so are extended attributes.
+func (i Image) Unpack(ctx context.Context, rootfs string) (Container, error) {
 	var image ocispec.Image
-	if err := readJSON(filepath.Join(dir, manifest.Config.Digest.String()), &image); err != nil {
+	if err := readJSON(i.blob(i.Manifest.Config), &image); err != nil {
 		return Container{}, err
 	}
 	if err := os.MkdirAll(rootfs, 0o755); err != nil {
@@ -46,45 +54,46 @@ func Unpack(dir, rootfs string) (Container, error) {
 		return Container{}, err
 	}
 	defer func() { _ = root.Close() }()
-
-	u := unpacker{tree: tree{root}, owner: os.Geteuid() == 0, bytes: maxBytes, entries: maxEntries}
-	for _, layer := range manifest.Layers {
-		if err := u.layer(filepath.Join(dir, layer.Digest.String())); err != nil {
+	u := unpacker{tree: tree{root}, ctx: ctx, owner: os.Geteuid() == 0, bytes: maxBytes, entries: maxEntries}
+	for _, layer := range i.Manifest.Layers {
+		if err := u.layer(i.blob(layer)); err != nil {
 			return Container{}, fmt.Errorf("unpack layer %s: %w", layer.Digest, err)
 		}
 	}
-	return Container{Rootfs: rootfs, Config: image.Config}, nil
+	return Container{Rootfs: rootfs, Config: image.Config, dir: rootfs}, nil
 }
 
 // unpacker applies layers to a tree.
 type unpacker struct {
 	tree
+	ctx     context.Context
 	owner   bool  // set ownership
 	bytes   int64 // that may still come
 	entries int64 // that may still come
 }
 
-// layer applies one layer, a tar file, plain or gzipped. Whiteouts go first, so
-// that they hide what is below the layer and never what is in it, in whatever
-// order it has them.
+// layer applies one layer, a tar file, plain or compressed. Whiteouts go first,
+// so that they hide what is below the layer and never what is in it, in
+// whatever order it has them.
 func (u *unpacker) layer(path string) error {
-	if err := eachEntry(path, u.whiteout); err != nil {
+	if err := u.eachEntry(path, u.whiteout); err != nil {
 		return err
 	}
-	return eachEntry(path, u.entry)
+	return u.eachEntry(path, u.entry)
 }
 
-// eachEntry calls apply for each entry of a tar file.
-func eachEntry(path string, apply func(*tar.Header, io.Reader) error) error {
+// eachEntry calls apply for each entry of a tar file, until the context ends.
+func (u *unpacker) eachEntry(path string, apply func(*tar.Header, io.Reader) error) error {
 	file, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = file.Close() }()
-	plain, err := decompress(file)
+	plain, err := decompress(cancelable{u.ctx, file})
 	if err != nil {
 		return err
 	}
+	defer func() { _ = plain.Close() }()
 	for archive := tar.NewReader(plain); ; {
 		header, err := archive.Next()
 		if errors.Is(err, io.EOF) {
@@ -99,8 +108,21 @@ func eachEntry(path string, apply func(*tar.Header, io.Reader) error) error {
 	}
 }
 
+// cancelable reads until its context ends.
+type cancelable struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (c cancelable) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.Reader.Read(p)
+}
+
 // decompress tells by the first bytes, as the media types in use do not.
-func decompress(r io.Reader) (io.Reader, error) {
+func decompress(r io.Reader) (io.ReadCloser, error) {
 	buffered := bufio.NewReader(r)
 	magic, err := buffered.Peek(4)
 	switch {
@@ -109,9 +131,13 @@ func decompress(r io.Reader) (io.Reader, error) {
 	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
 		return gzip.NewReader(buffered)
 	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		return nil, errors.New("layers compressed with zstd are not supported")
+		decoder, err := zstd.NewReader(buffered, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			return nil, err
+		}
+		return decoder.IOReadCloser(), nil
 	}
-	return buffered, nil
+	return io.NopCloser(buffered), nil
 }
 
 const (

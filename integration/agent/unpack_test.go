@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -14,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -70,6 +73,15 @@ func compressed(t testing.TB, data []byte) []byte {
 		t.Fatal(err)
 	}
 	return out.Bytes()
+}
+
+func zstandard(t testing.TB, data []byte) []byte {
+	t.Helper()
+	w, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w.EncodeAll(data, nil)
 }
 
 // describeTree lists a directory: "dir", "= content" or "-> target" by path.
@@ -153,7 +165,7 @@ func unpackLayers(t testing.TB, image, rootfs string, layers [][]byte) error {
 		t.Fatal(err)
 	}
 	defer func() { _ = root.Close() }()
-	u := unpacker{tree: tree{root}, owner: os.Geteuid() == 0, bytes: 1000, entries: 20}
+	u := unpacker{tree: tree{root}, ctx: t.Context(), owner: os.Geteuid() == 0, bytes: 1000, entries: 20}
 	for _, layer := range layers {
 		if err := u.layer(filepath.Join(image, store{}.add(layer).Digest.String())); err != nil {
 			return err
@@ -209,7 +221,7 @@ func TestUnpackAppliesLayersInOrder(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			for _, pack := range []func(testing.TB, []byte) []byte{compressed, func(_ testing.TB, data []byte) []byte { return data }} {
+			for _, pack := range []func(testing.TB, []byte) []byte{compressed, zstandard, func(_ testing.TB, data []byte) []byte { return data }} {
 				var layers [][]byte
 				for _, entries := range test.layers {
 					layers = append(layers, pack(t, archive(t, entries...)))
@@ -255,7 +267,8 @@ func TestUnpackRefusesAHostileLayer(t *testing.T) {
 		{"a tar file cut short", archive(t, text("a", "x"))[:1536], "unexpected EOF"},
 		{"a gzip file cut short", compressed(t, archive(t, text("a", "x")))[:40], "unexpected EOF"},
 		{"a gzip header and no more", []byte{0x1f, 0x8b}, "unexpected EOF"},
-		{"zstd", []byte{0x28, 0xb5, 0x2f, 0xfd, 0}, "layers compressed with zstd are not supported"},
+		{"a zstd file cut short", zstandard(t, archive(t, text("a", "x")))[:20], "unexpected EOF"},
+		{"a zstd file that asks for too much memory", []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 0x98, 1, 0, 0}, "window size exceeded"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -346,7 +359,30 @@ func TestUnpackNeedsAWholeImage(t *testing.T) {
 	}
 }
 
+func TestUnpackEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	for _, pack := range []func(testing.TB, []byte) []byte{compressed, zstandard, func(_ testing.TB, data []byte) []byte { return data }} {
+		s := store{}
+		s.image(t, ocispec.ImageConfig{}, pack(t, archive(t, text("a", "A"))))
+		dir := s.write(t)
+		manifest, err := readManifest(filepath.Join(dir, "manifest"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		rootfs := filepath.Join(t.TempDir(), "rootfs")
+		if _, err := (Image{manifest, dir}).Unpack(ctx, rootfs); !errors.Is(err, context.Canceled) {
+			t.Errorf("error %v, want context canceled", err)
+		}
+		if got := describeTree(t, rootfs); len(got) != 0 {
+			t.Errorf("it unpacked %v", got)
+		}
+	}
+}
+
 func FuzzUnpack(f *testing.F) {
+	f.Add(zstandard(f, archive(f, text("a/b", "x"))))
 	f.Add(archive(f, symlink("a", "/"), text("a/b", "x"), hardlink("c", "a/b"), text("a/.wh.b", "")))
 	f.Add(archive(f, dir("a"), text("a/.wh..wh..opq", ""), symlink("up", "../../.."), text("up/outside", "x")))
 	f.Fuzz(func(t *testing.T, layer []byte) {

@@ -1,7 +1,7 @@
 // Demo shows docker-fetcher at work, from a task's JSON to the output of the
 // program in its image, without anything but Go: it starts a registry that asks
-// for tokens, pushes an image, and then does what a container agent does. It
-// ends by itself and leaves nothing behind.
+// for tokens, pushes an image, and then does what a container agent does with
+// two tasks of that image. It ends by itself and leaves nothing behind.
 package main
 
 import (
@@ -11,6 +11,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -21,7 +22,6 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
-	"github.com/docker-fetcher/docker-fetcher/fetcher"
 	"github.com/docker-fetcher/docker-fetcher/integration/agent"
 	"github.com/docker-fetcher/docker-fetcher/integration/build"
 	"github.com/docker-fetcher/docker-fetcher/integration/image"
@@ -75,13 +75,12 @@ func run(ctx context.Context, out io.Writer, executable string) (err error) {
 	if err != nil {
 		return err
 	}
-	server, info, err := d.publish(ctx, made)
+	server, err := d.publish(ctx, made)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, server.Close()) }()
-
-	if err := d.runTask(ctx, executable, info); err != nil {
+	if err := d.runTasks(ctx, executable, server); err != nil {
 		return err
 	}
 	d.step("Done in %.1f s; everything is removed again", time.Since(begin).Seconds())
@@ -110,46 +109,49 @@ func makeImage(ctx context.Context) (v1.Image, error) {
 	return image.New(program, platform, image.Docker)
 }
 
-// publish starts a registry, pushes the image and returns the file of the
-// ContainerInfo of a task that runs it.
-func (d demo) publish(ctx context.Context, made v1.Image) (server *registry.Server, info string, err error) {
-	const repository = "demo/hello"
-	author := registry.User{Name: "author", Password: "of-the-image", Grants: registry.Grants{repository: {"pull", "push"}}}
-	tenant := registry.User{Name: "tenant", Password: "of-the-cluster", Grants: registry.Grants{repository: {"pull"}}}
+const repository = "demo/hello"
 
-	server, err = registry.Start(registry.Config{Auth: registry.Token, Users: []registry.User{author, tenant}, Rate: rate})
+var (
+	author = registry.User{Name: "author", Password: "of-the-image", Grants: registry.Grants{repository: {"pull", "push"}}}
+	tenant = registry.User{Name: "tenant", Password: "of-the-cluster", Grants: registry.Grants{repository: {"pull"}}}
+)
+
+// publish starts a registry and pushes the image.
+func (d demo) publish(ctx context.Context, made v1.Image) (*registry.Server, error) {
+	server, err := registry.Start(registry.Config{Auth: registry.Token, Users: []registry.User{author, tenant}, Rate: rate})
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, server.Close())
-		}
-	}()
 	d.step("Starting a registry that asks for tokens at %s, slowed down to %s a second", server.Host, size(rate))
 	reference := server.Host + "/" + repository + ":1.0"
 	d.step("Pushing the image as %s", reference)
 	if err := image.Push(ctx, reference, made, author.Name, author.Password); err != nil {
-		return nil, "", fmt.Errorf("push %s: %w", reference, err)
+		return nil, errors.Join(fmt.Errorf("push %s: %w", reference, err), server.Close())
 	}
-
-	d.step("A task arrives: its ContainerInfo names the image and has the docker config as a secret")
-	secret := base64.StdEncoding.EncodeToString(tenant.DockerConfig(server.Host))
-	d.show(containerInfo(reference, "[redacted]"))
-	info = filepath.Join(d.dir, "container-info.json")
-	return server, info, os.WriteFile(info, []byte(containerInfo(reference, secret)), 0o600)
+	return server, nil
 }
 
-// containerInfo is a mesos.ContainerInfo as a framework sends it.
-func containerInfo(image, secret string) string {
-	return strings.NewReplacer("IMAGE", image, "SECRET", secret).Replace(`{
-  "type": "MESOS",
-  "mesos": {
-    "image": {
-      "type": "DOCKER",
-      "docker": {
-        "name": "IMAGE",
-        "config": {"type": "VALUE", "value": {"data": "SECRET"}}
+// taskInfo is a mesos.TaskInfo as a framework sends it: it runs the image's
+// program, with arguments of its own if any are given.
+func taskInfo(id, image, secret string, arguments ...string) string {
+	quoted := ""
+	if len(arguments) > 0 {
+		quoted = `, "arguments": ["` + strings.Join(arguments, `", "`) + `"]`
+	}
+	return strings.NewReplacer("ID", id, "IMAGE", image, "SECRET", secret, "ARGUMENTS", quoted).Replace(`{
+  "name": "hello",
+  "task_id": {"value": "ID"},
+  "agent_id": {"value": "demo"},
+  "command": {"shell": falseARGUMENTS},
+  "container": {
+    "type": "MESOS",
+    "mesos": {
+      "image": {
+        "type": "DOCKER",
+        "docker": {
+          "name": "IMAGE",
+          "config": {"type": "VALUE", "value": {"data": "SECRET"}}
+        }
       }
     }
   }
@@ -157,17 +159,9 @@ func containerInfo(image, secret string) string {
 `)
 }
 
-// runTask does what an agent does with a task: launch the plugin, have it
-// fetch the image, unpack the image and run it.
-func (d demo) runTask(ctx context.Context, executable, info string) (err error) {
-	data, err := os.ReadFile(info)
-	if err != nil {
-		return err
-	}
-	task, err := agent.ParseContainerInfo(data)
-	if err != nil {
-		return err
-	}
+// runTasks does what an agent does: launch the plugin once, and for each task
+// have it fetch what is missing, unpack the image and run it.
+func (d demo) runTasks(ctx context.Context, executable string, server *registry.Server) (err error) {
 	d.step("Launching the plugin, with mutual TLS on its socket")
 	client, err := plugin.Open(ctx, plugin.Config{Path: executable})
 	if err != nil {
@@ -180,87 +174,99 @@ func (d demo) runTask(ctx context.Context, executable, info string) (err error) 
 	}
 	d.show(fmt.Sprintf("version %s, process %d, serves the schemes %s", about.Version, about.PID, strings.Join(about.Schemes, ", ")))
 
-	dir := filepath.Join(d.dir, "image")
-	if err := d.fetch(ctx, client, task, dir); err != nil {
-		return err
-	}
-	if err := d.list(dir); err != nil {
-		return err
-	}
-	return d.runImage(ctx, dir)
-}
-
-// fetch fetches the task's image into dir by one call.
-func (d demo) fetch(ctx context.Context, client *plugin.Client, task agent.Task, dir string) error {
-	reference, err := agent.Agent{Fetcher: client}.Reference(task)
+	dir := filepath.Join(d.dir, "store")
+	store, err := agent.OpenStore(dir)
 	if err != nil {
 		return err
 	}
-	d.step("Fetching %s", reference)
-	result, err := client.Fetch(ctx, fetcher.Request{
-		URI: reference.URI(), Directory: dir, Config: task.Config,
-		ProgressInterval: 250 * time.Millisecond, Observe: d.observer(),
-	})
+	a := agent.Agent{Fetcher: client, Store: store, Dir: d.dir, Observe: d.observer()}
+	d.step("A task arrives: its TaskInfo names the image and has the docker config as a secret")
+	if err := d.runTask(ctx, a, server, "first"); err != nil {
+		return err
+	}
+	d.step("What the agent keeps for the next task, every file verified by the plugin")
+	if err := d.list(filepath.Join(dir, "blobs")); err != nil {
+		return err
+	}
+	d.step("A second task of the same image arrives, with arguments of its own")
+	return d.runTask(ctx, a, server, "second", "--from", "the second task")
+}
+
+// runTask provisions a task, runs it and shows what the registry was asked for.
+func (d demo) runTask(ctx context.Context, a agent.Agent, server *registry.Server, id string, arguments ...string) (err error) {
+	name := server.Host + "/" + repository + ":1.0"
+	d.show(taskInfo(id, name, "[redacted]", arguments...))
+	secret := base64.StdEncoding.EncodeToString(tenant.DockerConfig(server.Host))
+	task, err := agent.ParseTask([]byte(taskInfo(id, name, secret, arguments...)))
 	if err != nil {
 		return err
 	}
-	d.show(fmt.Sprintf("fetched %s in %d ms: %s", size(result.BytesTransferred), result.Elapsed.Milliseconds(), result.Manifest.Digest))
-	return nil
+	d.step("Provisioning the %s task", id)
+	server.Forget()
+	begin := time.Now()
+	container, err := a.Provision(ctx, task)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, container.Destroy()) }()
+	d.show(fmt.Sprintf("ready in %d ms; the registry was asked:", time.Since(begin).Milliseconds()))
+	d.requests(server.Requests())
+	return d.runProgram(ctx, container)
 }
 
-// observer returns what shows the events of a fetch. A transfer that has not
+// observer returns what shows the progress of a pull. A transfer that has not
 // moved since the last line gets no other.
-func (d demo) observer() func(fetcher.Event) {
-	last := int64(-1)
-	return func(event fetcher.Event) {
-		switch e := event.(type) {
-		case fetcher.Started:
-			d.show(fmt.Sprintf("%d files, %s in all", e.TotalFiles, size(e.TotalBytes)))
-		case fetcher.Progress:
-			if e.BytesDone != last {
-				last = e.BytesDone
-				d.show(fmt.Sprintf("%s of %s, %d of %d files", size(e.BytesDone), size(e.TotalBytes), e.FilesDone, e.TotalFiles))
-			}
-		case fetcher.FileDone:
-			d.show("verified " + e.File.Path)
-		case fetcher.Warning:
-			d.show("warning: " + e.Text)
+func (d demo) observer() func(agent.Progress) {
+	last := agent.Progress{BytesDone: -1}
+	return func(p agent.Progress) {
+		if p.BytesDone == last.BytesDone && p.BlobsDone == last.BlobsDone {
+			return
 		}
+		last = p
+		d.show(fmt.Sprintf("%s of %s, %d of %d blobs", size(p.BytesDone), size(p.Bytes), p.BlobsDone, p.Blobs))
 	}
 }
 
-func (d demo) list(dir string) error {
-	d.step("What the plugin put into the directory, every file verified")
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
+// requests shows what a registry was asked for.
+func (d demo) requests(requests []registry.Request) {
+	if len(requests) == 0 {
+		d.show("nothing")
 	}
-	for _, entry := range entries {
+	for _, r := range requests {
+		credential := r.Scheme
+		if credential == "" {
+			credential = "none"
+		}
+		d.show(fmt.Sprintf("%-6s  %s %s", credential, r.Method, r.Path))
+	}
+}
+
+// list shows the files below dir.
+func (d demo) list(dir string) error {
+	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
 		info, err := entry.Info()
 		if err != nil {
 			return err
 		}
 		d.show(fmt.Sprintf("%9d  %s", info.Size(), entry.Name()))
-	}
-	return nil
+		return nil
+	})
 }
 
-// runImage unpacks the image and shows what its program prints.
-func (d demo) runImage(ctx context.Context, dir string) error {
-	d.step("Unpacking the layers")
-	container, err := agent.Unpack(dir, filepath.Join(d.dir, "rootfs"))
-	if err != nil {
-		return err
-	}
+// runProgram shows what the container's program prints.
+func (d demo) runProgram(ctx context.Context, container agent.Container) error {
 	command, err := container.Command(ctx)
 	if err != nil {
 		return err
 	}
-	d.step("Running the image's program: %s", strings.Join(command.Args, " "))
+	d.step("Running the program: %s", strings.Join(command.Args, " "))
 	output, err := command.CombinedOutput()
 	d.show(string(output))
 	if err != nil {
-		return fmt.Errorf("run the image's program: %w", err)
+		return fmt.Errorf("run the program: %w", err)
 	}
 	return nil
 }

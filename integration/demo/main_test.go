@@ -40,7 +40,8 @@ func TestDemoShowsTheProgramsOutputAndNoSecret(t *testing.T) {
 			t.Errorf("the output lacks %q", line)
 		}
 	}
-	for _, want := range []string{`"data": "[redacted]"`, " of 5 files", "verified sha256:", "  manifest\n", "==> Done in "} {
+	for _, want := range []string{`"data": "[redacted]"`, " of 4 blobs\n", ", 4 of 4 blobs\n", "bearer  GET /v2/demo/hello/manifests/1.0\n", "  sha256:", "==> Done in ",
+		"the registry was asked:\n    nothing\n", "arguments: --from the second task\n"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the output lacks %q", want)
 		}
