@@ -97,7 +97,7 @@ func (j *job) transfer(ctx context.Context, blobs []Descriptor) ([]File, error) 
 // blob fetches one blob, or takes part in the flight that does.
 func (j *job) blob(ctx context.Context, pilot pilot, streams *transfer.Group, desc Descriptor) (File, error) {
 	name := cmp.Or(j.output, content.BlobName(desc.Digest))
-	r := route{j.dir.Path(), name, desc.Digest, j.repository.Identity()}
+	r := route{j.dir.Path(), name, desc.Digest, j.repository.Identity(), j.stall}
 	f, flying := j.flights.join(ctx, r, j, desc.Size)
 	mine := flying != nil
 	if mine {
@@ -108,7 +108,10 @@ func (j *job) blob(ctx context.Context, pilot pilot, streams *transfer.Group, de
 		defer j.watch.show(f.progress)()
 	}
 	file, err := j.flights.wait(ctx, r, f, desc.Size)
-	if err != nil {
+	switch {
+	case !mine && desc.Size < 0 && errors.Is(err, content.ErrSize):
+		return j.blob(ctx, pilot, streams, desc) // it was another call's manifest that was wrong
+	case err != nil:
 		return File{}, err
 	}
 	desc.Size = file.Descriptor.Size

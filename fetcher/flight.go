@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -23,6 +24,7 @@ type route struct {
 	dir, name string
 	digest    digest.Digest
 	reader    string
+	stall     time.Duration // one call's patience is not another's
 }
 
 // flight is one transfer that several calls wait for. It goes on until the last
@@ -119,7 +121,8 @@ func (fs *flights) forget(r route, f *flight) {
 }
 
 // pilot flies, one after the other, the flights that one goroutine of a call
-// begins. It is another goroutine, since that call may end before they do.
+// begins. It is another goroutine, since that call may end before they do; and
+// one for many flights, as the stack of each new one would have to grow.
 type pilot chan func()
 
 func newPilot() pilot {

@@ -259,6 +259,34 @@ func TestAWaiterHoldsTheBlobToItsOwnSize(t *testing.T) {
 	}
 }
 
+func TestAWrongManifestFailsNoOtherCall(t *testing.T) {
+	t.Parallel()
+	c := newCrowd(t, fetchertest.Fault{})
+	manifest := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",`+
+		`"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%[1]q,"size":%[2]d},"layers":[]}`, c.digest, len(c.blob)+1)
+	c.registry.PutManifest("team/app", "latest", "application/vnd.oci.image.manifest.v1+json", manifest)
+	ref, err := scheme.Parse("docker://" + c.registry.Host() + "/team/app?latest#http")
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := make(chan error, 1)
+	go func() {
+		_, err := c.fetcher.Fetch(t.Context(), Request{URI: ref.URI(), Directory: c.dir})
+		image <- err
+	}()
+	<-c.struck
+	blob := c.call(t.Context(), c.dir, "") // which takes part, without a size of its own
+	c.together(2)
+	close(c.gate)
+	if err := <-image; !errors.Is(err, ErrIntegrity) {
+		t.Error(err)
+	}
+	if o := <-blob; o.err != nil {
+		t.Error(o.err)
+	}
+	c.holds(c.dir)
+}
+
 func TestAPanicOfAnObserverFailsThatFetchOnly(t *testing.T) {
 	t.Parallel()
 	c := newCrowd(t, fetchertest.Fault{})

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,6 +45,8 @@ type child struct {
 // start launches the process and returns when it is ready for calls. ctx is of
 // the launch, not of the process.
 func start(ctx context.Context, config Config) (*child, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("not ready within %v", startTimeout))
+	defer cancel()
 	if config.Reattach != nil {
 		return attach(ctx, config.Reattach)
 	}
@@ -52,14 +55,14 @@ func start(ctx context.Context, config Config) (*child, error) {
 		return nil, err
 	}
 	life, kill := context.WithCancel(context.Background())
-	goplug, err := config.client(life, dir)
+	client, err := config.client(life, dir)
 	if err != nil {
 		kill()
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	words := &lastWords{}
-	goplug.Stderr = words
-	c := &child{process: goplugin.NewClient(goplug), dir: dir, kill: kill}
+	client.Stderr = words
+	c := &child{process: goplugin.NewClient(client), dir: dir, kill: kill}
 	ready := make(chan struct{})
 	go func() {
 		defer close(ready)
@@ -67,19 +70,19 @@ func start(ctx context.Context, config Config) (*child, error) {
 	}()
 	select {
 	case <-ready:
-		if err != nil {
-			c.process.Kill() // which waits for all that the process wrote
-			err = words.reason(err)
-		}
 	case <-ctx.Done():
-		kill() // go-plugin's own Kill waits for the launch to time out
+		kill() // go-plugin itself would wait for longer
 		<-ready
-		err = ctx.Err()
+		err = context.Cause(ctx)
 	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("plugin %s: %w", config.Path, err), c.close())
+	if err == nil {
+		return c, nil
 	}
-	return c, nil
+	closed := c.close() // which waits for all that the process wrote
+	if ctx.Err() == nil {
+		err = words.reason(err)
+	}
+	return nil, errors.Join(fmt.Errorf("plugin %s: %w", config.Path, err), closed)
 }
 
 func (c *child) dispense(ctx context.Context) error {
@@ -116,11 +119,10 @@ func attach(ctx context.Context, how []byte) (*child, error) {
 	return c, nil
 }
 
-// connect waits for the connection, so that from then on any other state of it
-// means that the process is gone.
+// connect waits for the connection. From then on it is there while the process
+// is: go-plugin's own streams keep it from going idle. One that was attached to
+// may go idle, after half an hour, and is attached to again.
 func (c *child) connect(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
 	c.service = pb.NewFetcherServiceClient(c.conn)
 	for state := c.conn.GetState(); state != connectivity.Ready; state = c.conn.GetState() {
 		if state == connectivity.TransientFailure {
@@ -128,7 +130,7 @@ func (c *child) connect(ctx context.Context) error {
 		}
 		c.conn.Connect()
 		if !c.conn.WaitForStateChange(ctx, state) {
-			return ctx.Err()
+			return context.Cause(ctx)
 		}
 	}
 	return nil
@@ -136,6 +138,13 @@ func (c *child) connect(ctx context.Context) error {
 
 // alive reports whether the connection to the process is there.
 func (c *child) alive() bool { return c.conn.GetState() == connectivity.Ready }
+
+// expire waits until the connection is gone, for endTimeout at most.
+func (c *child) expire() {
+	ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
+	defer cancel()
+	c.conn.WaitForStateChange(ctx, connectivity.Ready)
+}
 
 // close ends the process, whatever state it is in, and removes its socket.
 func (c *child) close() error {
@@ -154,6 +163,9 @@ func socketDir(parent string) (string, error) {
 	dir, err := os.MkdirTemp(parent, "docker-fetcher-")
 	if err == nil {
 		dir, err = filepath.Abs(dir)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("plugin socket: %w; make the directory first, or name another in Dir", err)
 	}
 	if err != nil {
 		return "", fmt.Errorf("plugin socket: %w", err)

@@ -113,11 +113,11 @@ func (c *Client) launch() *relaunch {
 	c.ending.Go(func() {
 		defer cancel()
 		defer close(r.done)
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		var child *child
+		err := sleep(ctx, pause)
+		if err == nil {
+			child, err = start(ctx, c.config)
 		}
-		child, err := start(ctx, c.config)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.relaunch, r.child, r.err = nil, child, err
@@ -133,11 +133,22 @@ func (c *Client) launch() *relaunch {
 	return r
 }
 
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // longLife is how long a process lives that did not fail at once.
 const longLife = 10 * time.Second
 
-// bury ends what is left of a process that can't be called any more. The caller
-// has c.mu.
+// bury takes leave of a process that can't be called any more: what goes on in
+// it may end before it does. The caller has c.mu.
 func (c *Client) bury(child *child) {
 	if c.child != child {
 		return
@@ -147,7 +158,10 @@ func (c *Client) bury(child *child) {
 	if time.Since(c.born) > longLife {
 		c.failures = 0
 	}
-	c.ending.Go(func() { _ = child.close() })
+	c.ending.Go(func() {
+		child.expire()
+		_ = child.close()
+	})
 }
 
 // pause is how long to wait before another launch, after so many in a row that
@@ -161,10 +175,16 @@ func pause(failures int) time.Duration {
 	return min(first<<min(failures-2, 10), longest)
 }
 
-// failed is the error of a call to child.
-func (c *Client) failed(child *child, err error) error {
+// failed is the error of a call to child. A cancel that is not the caller's own
+// is a connection that was closed. The call after one that was refused because
+// the process shuts down is for another process.
+func (c *Client) failed(ctx context.Context, child *child, err error) error {
 	err = fromStatus(err)
-	if errors.Is(err, ErrPluginGone) {
+	if errors.Is(err, context.Canceled) && ctx.Err() == nil {
+		err = fmt.Errorf("%w: %s", ErrPluginGone, err.Error())
+	}
+	var told *fetcher.Error
+	if errors.Is(err, ErrPluginGone) || errors.As(err, &told) && told.Reason == fetcher.ShuttingDown {
 		c.mu.Lock()
 		c.bury(child)
 		c.mu.Unlock()
@@ -207,7 +227,7 @@ func (c *Client) Info(ctx context.Context) (Info, error) {
 	}
 	m, err := child.service.GetInfo(ctx, &pb.GetInfoRequest{})
 	if err != nil {
-		return Info{}, c.failed(child, err)
+		return Info{}, c.failed(ctx, child, err)
 	}
 	return Info{
 		Name: m.GetName(), Version: m.GetVersion(), Commit: m.GetCommit(), Schemes: m.GetSchemes(),
@@ -227,11 +247,11 @@ func (c *Client) Fetch(ctx context.Context, r fetcher.Request) (fetcher.Result, 
 		return fetcher.Result{}, err
 	}
 	// Whatever ends this call early ends the plugin's work on it.
-	ctx, cancel := context.WithCancel(ctx)
+	calling, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := child.service.Fetch(ctx, m)
+	stream, err := child.service.Fetch(calling, m)
 	if err != nil {
-		return fetcher.Result{}, c.failed(child, err)
+		return fetcher.Result{}, c.failed(ctx, child, err)
 	}
 	var result *pb.FetchResult
 	for {
@@ -242,7 +262,7 @@ func (c *Client) Fetch(ctx context.Context, r fetcher.Request) (fetcher.Result, 
 		case errors.Is(err, io.EOF):
 			return fromResult(result), nil
 		case err != nil:
-			return fetcher.Result{}, c.failed(child, err)
+			return fetcher.Result{}, c.failed(ctx, child, err)
 		}
 		if event.GetResult() != nil {
 			result = event.GetResult()
@@ -278,7 +298,7 @@ func (c *Client) Resolve(ctx context.Context, r fetcher.ResolveRequest) (fetcher
 		Uri: toURI(r.URI), Config: config, Platform: toPlatform(r.Platform),
 	})
 	if err != nil {
-		return fetcher.Resolution{}, c.failed(child, err)
+		return fetcher.Resolution{}, c.failed(ctx, child, err)
 	}
 	return fromResolution(m), nil
 }

@@ -77,13 +77,14 @@ func shortened(text string) string {
 
 // contextStatus is for errors that are the caller's own doing.
 func contextStatus(err error) error {
+	code := codes.Internal
 	switch {
 	case errors.Is(err, context.Canceled):
-		return status.Error(codes.Canceled, err.Error())
+		code = codes.Canceled
 	case errors.Is(err, context.DeadlineExceeded):
-		return status.Error(codes.DeadlineExceeded, err.Error())
+		code = codes.DeadlineExceeded
 	}
-	return status.Error(codes.Internal, err.Error())
+	return status.Error(code, shortened(err.Error()))
 }
 
 // fromStatus is the host's half: it makes of a status the error that a fetcher
@@ -112,9 +113,9 @@ func fromStatus(err error) error {
 	}
 	switch s.Code() {
 	case codes.Canceled:
-		return fmt.Errorf("%s: %w", s.Message(), context.Canceled)
+		return ended(s.Message(), context.Canceled)
 	case codes.DeadlineExceeded:
-		return fmt.Errorf("%s: %w", s.Message(), context.DeadlineExceeded)
+		return ended(s.Message(), context.DeadlineExceeded)
 	case codes.ResourceExhausted:
 		e.Reason = fetcher.RequestTooLarge // gRPC's own limit, before our code
 		return e
@@ -122,4 +123,13 @@ func fromStatus(err error) error {
 		return fmt.Errorf("%w: %s", ErrPluginGone, s.Message())
 	}
 	return fmt.Errorf("plugin: %w", err)
+}
+
+// ended is cause with what the message says before it.
+func ended(message string, cause error) error {
+	before, said := strings.CutSuffix(message, cause.Error())
+	if !said {
+		before += ": "
+	}
+	return fmt.Errorf("%s%w", before, cause)
 }

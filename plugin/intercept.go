@@ -98,7 +98,7 @@ func (s *server) around(ctx context.Context, method string, handle func(context.
 		if err != nil && errors.Is(context.Cause(ctx), errShuttingDown) {
 			err = shuttingDown()
 		}
-		s.logger.Debug("answered", "method", method, "code", status.Code(err), "elapsed", time.Since(begin))
+		s.logger.Debug("answered", "method", method, "code", status.Code(err).String(), "elapsed", time.Since(begin).String())
 	}()
 	return handle(ctx)
 }
@@ -106,7 +106,7 @@ func (s *server) around(ctx context.Context, method string, handle func(context.
 // logRequest logs a request without what is secret in it.
 func (s *server) logRequest(method string, req any) {
 	if m, ok := req.(proto.Message); ok && s.logger.IsDebug() {
-		s.logger.Debug("called", "method", method, "request", redacted(m))
+		s.logger.Debug("called", "method", method, "request", shortened(redacted(m)))
 	}
 }
 

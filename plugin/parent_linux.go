@@ -7,13 +7,13 @@ import (
 )
 
 // hostGone returns a channel that is closed when the process that launched this
-// one is gone, until stop is called. A pidfd tells within a millisecond; where
-// the kernel has none (before 5.3), or lets nobody have one, the parent's
-// process ID does, which changes.
+// one is gone, until stop is called. A pidfd tells within milliseconds; where the
+// kernel has none that can be polled (before 5.10), or lets nobody have one, the
+// parent's process ID does, which changes.
 func hostGone() (gone <-chan struct{}, stop func()) {
 	host := os.Getppid()
 	if unread(unix.Stdout) { // it died before this process looked
-		host = 0
+		host = -1 // 0 is a parent in another PID namespace
 	}
 	fd, err := unix.PidfdOpen(host, unix.PIDFD_NONBLOCK)
 	if err != nil {
@@ -38,8 +38,9 @@ func hostGone() (gone <-chan struct{}, stop func()) {
 	return ended, func() { _ = file.Close() }
 }
 
-// unread reports whether fd is a pipe that nobody can read from any more.
-func unread(fd int) bool { return ready(fd, unix.POLLERR) }
+// unread reports whether nobody can read any more what is written to fd, a pipe
+// or a socket.
+func unread(fd int) bool { return ready(fd, unix.POLLERR|unix.POLLHUP) }
 
 func ready(fd int, event int16) bool {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: event}}

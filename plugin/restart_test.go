@@ -3,9 +3,12 @@ package plugin
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +17,7 @@ import (
 
 	"github.com/docker-fetcher/docker-fetcher/fetcher"
 	"github.com/docker-fetcher/docker-fetcher/fetcher/fetchertest"
+	pb "github.com/docker-fetcher/docker-fetcher/protocol/dockerfetcher/v1"
 	"github.com/docker-fetcher/docker-fetcher/scheme"
 )
 
@@ -199,5 +203,70 @@ func TestAnAttachmentThatDoesNotHoldIsRefused(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v", line, err)
 		}
+	}
+}
+
+func TestACallOnAClosedConnectionFindsThePluginGone(t *testing.T) {
+	t.Parallel()
+	c := launch(t, Config{Path: built(t), Dir: scratch})
+	child, err := c.running(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = child.service.GetInfo(t.Context(), &pb.GetInfoRequest{})
+	if err := c.failed(t.Context(), child, err); !errors.Is(err, ErrPluginGone) || errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// muteSocket makes the test binary a plugin that takes connections on that socket
+// and never says a word.
+const muteSocket = "MUTE_PLUGIN_SOCKET"
+
+func mute(socket string) {
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		panic(err)
+	}
+	_, _ = io.WriteString(os.Stdout, "1|1|unix|"+socket+"|grpc|\n") //nolint:forbidigo // it is the handshake
+	conn, err := listener.Accept()
+	if err != nil {
+		panic(err)
+	}
+	if err := os.WriteFile(socket+".taken", nil, 0o600); err != nil {
+		panic(err)
+	}
+	_, _ = io.Copy(io.Discard, conn)
+	os.Exit(0)
+}
+
+func TestAnOpenOfAProcessThatNeverAnswersObeysItsContext(t *testing.T) {
+	t.Parallel()
+	dir := short(t)
+	socket := filepath.Join(dir, "socket")
+	ctx, cancel := context.WithCancel(t.Context())
+	returned := make(chan error, 1)
+	go func() {
+		_, err := Open(ctx, Config{Path: os.Args[0], Env: []string{muteSocket + "=" + socket}, Dir: dir, DisableTLS: true})
+		returned <- err
+	}()
+	for { // until it waits for an answer
+		if _, err := os.Stat(socket + ".taken"); err == nil {
+			break
+		}
+		runtime.Gosched()
+	}
+	cancel()
+	select {
+	case err := <-returned:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	case <-time.After(startTimeout / 2):
+		t.Error("it waits for go-plugin's own time to run out")
+		<-returned
 	}
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -46,8 +48,11 @@ type ServeConfig struct {
 // is gone, or ctx ends. Then new calls get SHUTTING_DOWN, those in flight may end
 // within 1.5 s if anybody still waits for them, and are cancelled and cleaned
 // up after. The caller has checked that a host launched it. An error says that
-// the host's certificate is none.
+// the host's certificate is none, or that there could be no socket.
 func Serve(ctx context.Context, config ServeConfig) error {
+	// go-plugin puts others in their place: nobody holds them then, and they would
+	// be closed, and their numbers given to other files.
+	defer runtime.KeepAlive([]*os.File{os.Stdout, os.Stderr}) //nolint:forbidigo // see above
 	s := newServer(config)
 	served := make(chan struct{})
 	defer close(served)
@@ -55,14 +60,14 @@ func Serve(ctx context.Context, config ServeConfig) error {
 	if config.Debug != nil {
 		serve.Test = debugging(served, config.Debug)
 	} else if host := os.Getenv(hostCertificate); host != "" {
-		config, err := servedTLS(host)
+		half, err := servedTLS(host)
 		if err == nil {
-			err = announce(config)
+			err = announce(half)
 		}
 		if err != nil {
 			return fmt.Errorf("mutual TLS: %w", err)
 		}
-		serve.TLSProvider = func() (*tls.Config, error) { return config, nil }
+		serve.TLSProvider = func() (*tls.Config, error) { return half, nil }
 	}
 	var gone <-chan struct{} // nil: nobody to watch
 	if !config.Stay && config.Debug == nil {
@@ -70,14 +75,22 @@ func Serve(ctx context.Context, config ServeConfig) error {
 		gone, stop = hostGone()
 		defer stop()
 	}
+	begun, ended := false, make(chan struct{}) // ended: the calls have had their time
 	serve.GRPCServer = func(options []grpc.ServerOption) *grpc.Server {
+		begun = true
 		g := grpc.NewServer(s.options(options)...)
-		go s.watch(ctx, gone, served, g)
+		go func() {
+			defer close(ended)
+			s.watch(ctx, gone, served, g)
+		}()
 		return g
 	}
 	goplugin.Serve(serve)
+	if !begun {
+		return errors.New("go-plugin did not begin to serve; its own line of log says why")
+	}
 	s.calls.cancel() // a host that says goodbye has cancelled them with that
-	s.calls.wait(drain, nil)
+	s.calls.wait(drain, ended)
 	return nil
 }
 
@@ -102,10 +115,9 @@ func (s *server) end(g *grpc.Server) {
 	s.calls.cancel()
 	s.calls.wait(haste, nil)
 	// GracefulStop writes the last answers, but would wait for go-plugin's own
-	// streams for ever.
-	stop := time.AfterFunc(farewell, g.Stop)
-	defer stop.Stop()
-	g.GracefulStop()
+	// streams for ever, and for a call that does not end, even after Stop.
+	time.AfterFunc(farewell, g.Stop)
+	go g.GracefulStop()
 }
 
 // debugging is go-plugin's way to serve without a host.

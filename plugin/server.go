@@ -1,9 +1,11 @@
 package plugin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
+	"strconv"
 
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc"
@@ -93,13 +95,15 @@ func (s *server) fetch(ctx context.Context, r *pb.FetchRequest, observe func(fet
 	}
 	result, err := s.fetcher.Fetch(ctx, request)
 	if err != nil {
-		log.Error("fetch failed", "error", err)
+		log.Error("fetch failed", "error", cmp.Or(context.Cause(ctx), err)) // a shutdown is the cause of a cancel
 		if errors.Is(err, fetcher.ErrInternal) {
 			log.Error("defect", "cause", errors.Unwrap(err))
 		}
 		return fetcher.Result{}, toStatus(err)
 	}
-	log.Info("fetched", "files", len(result.Files), "bytes", result.BytesTransferred, "elapsed", result.Elapsed)
+	// As texts: hosts of go-plugin read JSON's numbers as floats.
+	log.Info("fetched", "files", strconv.Itoa(len(result.Files)), "bytes", strconv.FormatInt(result.BytesTransferred, 10),
+		"elapsed", result.Elapsed.String())
 	return result, nil
 }
 

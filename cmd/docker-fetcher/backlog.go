@@ -8,8 +8,12 @@ import (
 	"time"
 )
 
-// maxBacklog is how many lines of log wait for a reader.
-const maxBacklog = 1000
+// maxBacklog is how many lines of log wait for a reader, and maxLine how many
+// bytes of one are kept.
+const (
+	maxBacklog = 1000
+	maxLine    = 32 << 10
+)
 
 // backlog is a writer that never waits for its reader: a host that does not read
 // the plugin's stderr must not stop it. Lines that find no room are dropped and
@@ -53,10 +57,14 @@ func (b *backlog) write(w io.Writer, line []byte) {
 	}
 }
 
-// Write implements io.Writer. It takes all of p, or drops it.
+// Write implements io.Writer. It takes p, or drops it.
 func (b *backlog) Write(p []byte) (int, error) {
+	line := bytes.Clone(p)
+	if len(line) > maxLine {
+		line = append(line[:maxLine-1:maxLine-1], '\n')
+	}
 	select {
-	case b.lines <- bytes.Clone(p):
+	case b.lines <- line:
 	default:
 		b.dropped.Add(1)
 	}

@@ -292,8 +292,10 @@ func TestSIGTERMInTheMiddleOfAFetchEndsThePluginAndLeavesNothingPartial(t *testi
 		<-struck
 		_ = syscall.Kill(pid, syscall.SIGTERM)
 	}()
-	if _, err = c.Fetch(t.Context(), fetcher.Request{URI: ref.URI(), Directory: dir}); !errors.Is(err, plugin.ErrPluginGone) {
-		t.Errorf("got %v, want %v", err, plugin.ErrPluginGone)
+	_, err = c.Fetch(t.Context(), fetcher.Request{URI: ref.URI(), Directory: dir})
+	var e *fetcher.Error
+	if !errors.As(err, &e) || e.Reason != fetcher.ShuttingDown {
+		t.Errorf("got %v, want %v", err, fetcher.ShuttingDown)
 	}
 	if left := names(t, dir); len(left) != 0 {
 		t.Errorf("%v was left", left)
