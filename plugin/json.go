@@ -99,6 +99,9 @@ func requestOf(m *pb.FetchRequest) (fetcher.Request, error) {
 			Reason: fetcher.OutputNameInvalid, Phase: fetcher.Prepare, Text: "the output file name is set but empty",
 		}
 	}
+	if m.GetUri() == nil {
+		return fetcher.Request{}, &fetcher.Error{Reason: fetcher.URIInvalid, Phase: fetcher.Prepare, Text: "uri is missing"}
+	}
 	return fromRequest(m), nil
 }
 

@@ -129,6 +129,8 @@ func TestARequestIsRefusedInJSONAsOnTheWire(t *testing.T) {
 		want       fetcher.Reason
 	}{
 		{"a relative directory", `{"directory": "task"}`, fetcher.DirectoryInvalid},
+		{"no uri", `{"directory": "/srv"}`, fetcher.URIInvalid},
+		{"nothing at all", `{}`, fetcher.URIInvalid},
 		{"an output file name that is empty", `{"directory": "/srv", "outputFileName": ""}`, fetcher.OutputNameInvalid},
 		{"4 MiB and a byte", `{"directory": "/srv"` + strings.Repeat(" ", maxRequestBytes-20) + `}`, fetcher.RequestTooLarge},
 	} {
@@ -141,7 +143,7 @@ func TestARequestIsRefusedInJSONAsOnTheWire(t *testing.T) {
 			}
 		})
 	}
-	if _, err := ReadRequest(strings.NewReader(`{"directory": "/srv"` + strings.Repeat(" ", maxRequestBytes-21) + `}`)); err != nil {
+	if _, err := ReadRequest(strings.NewReader(`{"uri": {}` + strings.Repeat(" ", maxRequestBytes-11) + `}`)); err != nil {
 		t.Errorf("4 MiB: %v", err)
 	}
 }
@@ -203,7 +205,7 @@ func FuzzReadRequest(f *testing.F) {
 	for _, word := range strings.FieldsFunc(`the request is empty it is one JSON object a dockerfetcher.v1.FetchRequest not complete JSON ends at line
 		column has an unknown field there are twice or two where excludes other want list of strings duration in seconds such as "60s" base64 number 0 or more
 		uri directory config outputFileName options requestId scheme user password host port path query fragment json mesosSecret mesosSecretJson
-		platform os architecture variant stallTimeout progressInterval maxParallel skipDigests string must be absolute plugin's working host's output file name set but
+		platform os architecture variant stallTimeout progressInterval maxParallel skipDigests string must be absolute missing plugin's working host's output file name set but
 		larger than bytes`, separates) {
 		vocabulary[word] = true
 	}

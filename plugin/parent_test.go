@@ -230,7 +230,7 @@ func TestAFetchThatNeverEndsDoesNotKeepThePlugin(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			stream, err := service.Fetch(t.Context(), &pb.FetchRequest{Directory: "/nowhere"})
+			stream, err := service.Fetch(t.Context(), &pb.FetchRequest{Uri: &pb.Uri{}, Directory: "/nowhere"})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -54,7 +54,7 @@ func openFiles() int {
 // closedAgain says how many files the tests left open.
 func closedAgain(before int) error {
 	left := openFiles() - before
-	for deadline := time.Now().Add(time.Second); left > 0 && time.Now().Before(deadline); left = openFiles() - before {
+	for deadline := time.Now().Add(10 * time.Second); left > 0 && time.Now().Before(deadline); left = openFiles() - before {
 		runtime.Gosched() // a connection closes in its own goroutine
 	}
 	if left > 0 {

@@ -110,7 +110,7 @@ Credentials are those of the request and of --default-docker-config alone.`,
   docker-fetcher fetch --platform linux/arm64 ghcr.io/owner/image:tag /srv/image
   docker-fetcher fetch --request - <request.json`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if request != "" {
+			if cmd.Flags().Changed("request") {
 				return answer(cmd, o, request, args)
 			}
 			if err := exactly("URI", "DIR")(cmd, args); err != nil {
@@ -132,14 +132,12 @@ func fetch(cmd *cobra.Command, o options, name, dir string) error {
 	if err != nil {
 		return err
 	}
-	f, config, err := o.open()
+	observe := newObserver(o.progress.value, o.logLevel.value, cmd.ErrOrStderr())
+	f, config, err := o.openOnce(observe)
 	if err != nil {
 		return err
 	}
-	result, err := f.Fetch(cmd.Context(), fetcher.Request{
-		URI: ref.URI(), Directory: dir, Config: config,
-		Observe: newObserver(o.progress.value, o.logLevel.value, cmd.ErrOrStderr()),
-	})
+	result, err := f.Fetch(cmd.Context(), fetcher.Request{URI: ref.URI(), Directory: dir, Config: config, Observe: observe})
 	if err != nil {
 		return o.located(err)
 	}
@@ -173,13 +171,12 @@ func resolve(cmd *cobra.Command, o options, name string) error {
 	if err != nil {
 		return err
 	}
-	f, config, err := o.open()
+	observe := newObserver("none", "warn", cmd.ErrOrStderr())
+	f, config, err := o.openOnce(observe)
 	if err != nil {
 		return err
 	}
-	r, err := f.Resolve(cmd.Context(), fetcher.ResolveRequest{
-		URI: ref.URI(), Config: config, Observe: newObserver("none", "warn", cmd.ErrOrStderr()),
-	})
+	r, err := f.Resolve(cmd.Context(), fetcher.ResolveRequest{URI: ref.URI(), Config: config, Observe: observe})
 	if err != nil {
 		return o.located(err)
 	}

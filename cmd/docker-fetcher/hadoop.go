@@ -63,7 +63,7 @@ as DOCKER_FETCHER_PLATFORM. The credential is in $DOCKER_CONFIG/config.json or
 // src/hdfs/hdfs.cpp) and no more.
 func hadoop(cmd *cobra.Command, o options, args []string) error {
 	switch strings.Join(args[:min(2, len(args))], " ") {
-	case "", "-h", "-help", "--help":
+	case "", "-h", "-help", "--help", "fs -h", "fs -help", "fs --help":
 		return cmd.Help()
 	case "version":
 		_, err := fmt.Fprintf(cmd.OutOrStdout(), "Hadoop 0.0.0 (no Hadoop: docker-fetcher takes its place)\ndocker-fetcher %s\n", version)
@@ -71,6 +71,9 @@ func hadoop(cmd *cobra.Command, o options, args []string) error {
 	case "fs -copyToLocal":
 		if err := exactly("URI", "DEST")(cmd, args[2:]); err != nil {
 			return err
+		}
+		if args[3] == "" {
+			return misuse(cmd, errors.New("DEST is empty; give the path of the file to make"))
 		}
 		return copyToLocal(cmd, o, args[2], args[3])
 	case "fs -du":
@@ -101,14 +104,14 @@ func parseTask(uri string) (scheme.Reference, error) {
 // openTask is open for a call of mesos-fetcher. That runs as the task's user in
 // the agent's environment, so HOME is another user's, whose config is not for
 // this one.
-func openTask(cmd *cobra.Command, o options) (*fetcher.Fetcher, fetcher.DockerConfig, error) {
-	f, config, err := o.open()
+func openTask(o *options, observe func(fetcher.Event)) (*fetcher.Fetcher, fetcher.DockerConfig, error) {
+	f, config, err := o.openOnce(observe)
 	if !errors.Is(err, fs.ErrPermission) || os.Getenv("DOCKER_CONFIG") != "" {
 		return f, config, err
 	}
 	o.oneShot = false
 	if f, config, err = o.open(); err == nil {
-		fmt.Fprintln(cmd.ErrOrStderr(), "warning: this user may not read ~/.docker/config.json; set DOCKER_CONFIG if a credential is needed")
+		observe(fetcher.Warning{Text: "this user may not read ~/.docker/config.json; set DOCKER_CONFIG if a credential is needed"})
 	}
 	return f, config, err
 }
@@ -122,43 +125,44 @@ func copyToLocal(cmd *cobra.Command, o options, uri, dest string) (err error) {
 	if ref.Kind == scheme.Blob {
 		o.cacheDir = "" // its file would be the cache's own, by a hard link, and a task may change what is in its sandbox
 	}
-	f, config, err := openTask(cmd, o)
+	observe := newObserver("none", o.logLevel.value, cmd.ErrOrStderr())
+	f, config, err := openTask(&o, observe)
 	if err != nil {
 		return err
 	}
 	if err := vacant(dest); err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp(filepath.Dir(dest), ".docker-fetcher-*.partial")
+	p, err := newPartial(filepath.Dir(dest))
 	if err != nil {
 		return refused(dest, err)
 	}
-	defer func() { err = cmp.Or(err, os.RemoveAll(dir)) }()
-	file, err := fetchFile(cmd, f, ref, fetcher.Request{
-		URI: ref.URI(), Directory: dir, Config: config,
-		Observe: newObserver("none", o.logLevel.value, cmd.ErrOrStderr()),
-	})
+	defer func() { err = cmp.Or(err, p.close()) }()
+	file, err := fetchFile(cmd.Context(), f, ref, p, fetcher.Request{URI: ref.URI(), Config: config, Observe: observe})
 	if err != nil {
 		return o.located(err)
 	}
-	return place(file, dest)
+	if err := p.place(file, filepath.Base(dest), p.sandbox.Link); err != nil {
+		return refused(dest, err)
+	}
+	return nil
 }
 
-// fetchFile fetches what a request names into one file of its directory.
-func fetchFile(cmd *cobra.Command, f *fetcher.Fetcher, ref scheme.Reference, req fetcher.Request) (string, error) {
+// fetchFile fetches what a request names, and returns the name of its one file.
+func fetchFile(ctx context.Context, f *fetcher.Fetcher, ref scheme.Reference, p *partial, req fetcher.Request) (string, error) {
 	if ref.Kind == scheme.Image {
-		return fetchTar(cmd.Context(), f, ref, req)
+		return fetchTar(ctx, f, ref, p, req)
 	}
-	result, err := f.Fetch(cmd.Context(), req)
+	result, err := p.fetch(ctx, f, req)
 	if err != nil {
 		return "", err
 	}
-	return filepath.Join(req.Directory, result.Files[0].Path), nil
+	return result.Files[0].Path, nil
 }
 
 // fetchTar fetches an image and makes the tar of it. What can be no tar is
 // refused as soon as its manifest is known.
-func fetchTar(ctx context.Context, f *fetcher.Fetcher, ref scheme.Reference, req fetcher.Request) (string, error) {
+func fetchTar(ctx context.Context, f *fetcher.Fetcher, ref scheme.Reference, p *partial, req fetcher.Request) (string, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	observe := req.Observe
@@ -170,11 +174,11 @@ func fetchTar(ctx context.Context, f *fetcher.Fetcher, ref scheme.Reference, req
 		}
 		observe(e)
 	}
-	result, err := f.Fetch(ctx, req)
+	result, err := p.fetch(ctx, f, req)
 	if err = cmp.Or(context.Cause(ctx), err); err != nil {
 		return "", err
 	}
-	image, err := fetched(req.Directory, result)
+	image, err := fetched(p.dir, result)
 	if err != nil {
 		return "", err
 	}
@@ -182,12 +186,13 @@ func fetchTar(ctx context.Context, f *fetcher.Fetcher, ref scheme.Reference, req
 	if err != nil {
 		return "", err
 	}
-	file, err := os.Create(filepath.Join(req.Directory, "image.tar"))
+	const name = "image.tar"
+	file, err := p.dir.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return "", err
 	}
-	err = writeTar(ctx, file, entries, req.Directory, result.Files)
-	return file.Name(), cmp.Or(err, file.Close())
+	err = writeTar(ctx, file, entries, p.dir, result.Files)
+	return name, cmp.Or(err, file.Close())
 }
 
 // vacant says in hadoop's words that something is in the way. mesos-fetcher
@@ -196,7 +201,7 @@ func vacant(dest string) error {
 	_, err := os.Lstat(dest)
 	switch {
 	case err == nil:
-		return fmt.Errorf("copyToLocal: `%s': File exists", dest)
+		return refused(dest, fs.ErrExist)
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	}
@@ -206,26 +211,13 @@ func vacant(dest string) error {
 // refused is an error about dest, whatever file beside it the system named.
 func refused(dest string, err error) error {
 	var number syscall.Errno
-	if errors.As(err, &number) {
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return fmt.Errorf("copyToLocal: `%s': File exists", dest)
+	case errors.As(err, &number):
 		err = number
 	}
 	return fmt.Errorf("copyToLocal: `%s': %w", dest, err)
-}
-
-// place gives a file its name. A link, unlike a rename, replaces nothing that
-// came there in the meantime.
-func place(file, dest string) error {
-	err := os.Link(file, dest)
-	switch {
-	case errors.Is(err, fs.ErrExist):
-		return vacant(dest)
-	case err != nil: // no hard links here
-		err = os.Rename(file, dest)
-	}
-	if err != nil {
-		return refused(dest, err)
-	}
-	return nil
 }
 
 // du prints how large the file will be that copyToLocal makes.
@@ -243,13 +235,12 @@ func du(cmd *cobra.Command, o options, uri string) error {
 }
 
 func taskSize(cmd *cobra.Command, o options, ref scheme.Reference) (int64, error) {
-	f, config, err := openTask(cmd, o)
+	observe := newObserver("none", o.logLevel.value, cmd.ErrOrStderr())
+	f, config, err := openTask(&o, observe)
 	if err != nil {
 		return 0, err
 	}
-	request := fetcher.ResolveRequest{
-		URI: ref.URI(), Config: config, Observe: newObserver("none", o.logLevel.value, cmd.ErrOrStderr()),
-	}
+	request := fetcher.ResolveRequest{URI: ref.URI(), Config: config, Observe: observe}
 	if ref.Kind == scheme.Blob {
 		size, err := f.BlobSize(cmd.Context(), request)
 		if err == nil && size < 0 {

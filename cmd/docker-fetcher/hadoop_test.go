@@ -10,9 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -24,6 +26,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/docker-fetcher/docker-fetcher/fetcher"
 	"github.com/docker-fetcher/docker-fetcher/fetcher/fetchertest"
 )
 
@@ -354,17 +357,194 @@ func TestWhatIsInTheWayStays(t *testing.T) {
 	}
 }
 
+// madePartial is a directory that has the file "new", in a sandbox.
+func madePartial(t *testing.T) (p *partial, sandbox string) {
+	t.Helper()
+	sandbox = t.TempDir()
+	p, err := newPartial(sandbox)
+	must(t, err)
+	t.Cleanup(func() { must(t, p.close()) })
+	must(t, p.dir.WriteFile("new", []byte("new"), 0o600))
+	return p, sandbox
+}
+
 func TestPlaceReplacesNothingThatCameInTheMeantime(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	file, dest := filepath.Join(dir, "new"), filepath.Join(dir, "dest")
-	must(t, os.WriteFile(file, []byte("new"), 0o600))
-	must(t, os.WriteFile(dest, []byte("mine"), 0o600))
-	if err := place(file, dest); err == nil || !strings.HasSuffix(err.Error(), "': File exists") {
+	for _, no := range []error{nil, syscall.EPERM, syscall.EOPNOTSUPP, syscall.EMLINK} {
+		t.Run(fmt.Sprint(no), func(t *testing.T) {
+			t.Parallel()
+			p, sandbox := madePartial(t)
+			link := p.sandbox.Link
+			if no != nil {
+				link = func(from, to string) error { return &os.LinkError{Op: "link", Old: from, New: to, Err: no} }
+			}
+			must(t, os.WriteFile(filepath.Join(sandbox, "dest"), []byte("mine"), 0o600))
+			if err := p.place("new", "dest", link); !errors.Is(err, fs.ErrExist) {
+				t.Errorf("got %v", err)
+			}
+			must(t, p.place("new", "vacant", link))
+			for name, want := range map[string]string{"dest": "mine", "vacant": "new"} {
+				if got, err := os.ReadFile(filepath.Join(sandbox, name)); err != nil || string(got) != want {
+					t.Errorf("%s: got %q, %v", name, got, err)
+				}
+			}
+		})
+	}
+}
+
+func TestPlaceRenamesOnlyWhereThereAreNoLinks(t *testing.T) {
+	t.Parallel()
+	p, sandbox := madePartial(t)
+	err := p.place("new", "dest", func(string, string) error { return syscall.EIO })
+	if !errors.Is(err, syscall.EIO) {
 		t.Errorf("got %v", err)
 	}
-	if got, err := os.ReadFile(dest); err != nil || string(got) != "mine" {
-		t.Errorf("got %q, %v", got, err)
+	if _, err := os.Lstat(filepath.Join(sandbox, "dest")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it was renamed: %v", err)
+	}
+}
+
+func TestPlaceTakesBackWhatIsNotTheFileThatWasMade(t *testing.T) {
+	t.Parallel()
+	p, sandbox := madePartial(t)
+	err := p.place("new", "dest", func(_, to string) error { return os.Symlink("/etc/passwd", filepath.Join(sandbox, to)) })
+	if !errors.Is(err, errSwapped) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := os.Lstat(filepath.Join(sandbox, "dest")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it stayed: %v", err)
+	}
+}
+
+func TestADirectoryThatIsNotTheOneJustMadeIsNotUsed(t *testing.T) {
+	t.Parallel()
+	for name, prepare := range map[string]func(path string) error{
+		"a link out of the sandbox": func(path string) error { return os.Symlink("/", path) },
+		"a link inside": func(path string) error {
+			return errors.Join(os.Mkdir(path+"2", 0o700), os.Symlink(filepath.Base(path)+"2", path))
+		},
+		"one with something in it": func(path string) error { return os.MkdirAll(filepath.Join(path, "image.tar"), 0o700) },
+		"one that others may write to": func(path string) error {
+			return errors.Join(os.Mkdir(path, 0o700), os.Chmod(path, 0o777))
+		},
+		"one of another user": func(path string) error {
+			if os.Geteuid() != 0 {
+				return os.WriteFile(path, nil, 0o600) // only root can give one away
+			}
+			return errors.Join(os.Mkdir(path, 0o700), os.Chown(path, 65534, 65534))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sandbox := t.TempDir()
+			must(t, prepare(filepath.Join(sandbox, "hidden")))
+			p := &partial{sandbox: openRoot(t, sandbox), name: "hidden"}
+			if err := p.open(); err == nil {
+				t.Error("it was taken")
+			}
+			p.release()
+		})
+	}
+}
+
+// fetcherOf has its requests go to a registry with the image app:1.
+func fetcherOf(t *testing.T) (*fetcher.Fetcher, fetcher.Request) {
+	t.Helper()
+	r, _ := registryWithoutLogin(t)
+	f, err := fetcher.New(fetcher.Config{})
+	must(t, err)
+	return f, fetcher.Request{URI: reference(t, "docker://"+r.Host()+"/app?1#http").URI()}
+}
+
+func registryWithoutLogin(t *testing.T) (*fetchertest.Registry, fetchertest.Pushed) {
+	t.Helper()
+	r := fetchertest.New(t, fetchertest.Config{})
+	return r, r.PutImage("app", "1", fetchertest.Image{Layers: [][]byte{fetchertest.RandomLayer(1, 4<<20)}})
+}
+
+func TestAFetchDoesNotFollowWhatIsPutInThePlaceOfItsDirectory(t *testing.T) {
+	t.Parallel()
+	f, request := fetcherOf(t)
+	p, sandbox := madePartial(t)
+	elsewhere := t.TempDir()
+	must(t, os.Rename(filepath.Join(sandbox, p.name), filepath.Join(sandbox, "aside")))
+	must(t, os.Symlink(elsewhere, filepath.Join(sandbox, p.name)))
+	_, err := p.fetch(t.Context(), f, request)
+	if runtime.GOOS == "linux" {
+		if all := names(t, elsewhere); len(all) > 0 {
+			t.Errorf("it wrote %q elsewhere", all)
+		}
+		must(t, err)
+		err = p.place("manifest", "dest", p.sandbox.Link)
+	}
+	if !errors.Is(err, errSwapped) {
+		t.Errorf("got %v, want %v", err, errSwapped)
+	}
+	must(t, os.Remove(filepath.Join(sandbox, p.name)))
+}
+
+func TestAFailedFetchNamesTheDirectoryAsPeopleKnowIt(t *testing.T) {
+	t.Parallel()
+	f, request := fetcherOf(t)
+	p, sandbox := madePartial(t)
+	path := filepath.Join(sandbox, p.name)
+	must(t, os.RemoveAll(path))
+	_, err := p.fetch(t.Context(), f, request)
+	if err == nil || !strings.Contains(err.Error(), strconv.Quote(path)) {
+		t.Errorf("got %v, want %q in it", err, path)
+	}
+}
+
+func TestNobodyLeadsAFileOfATaskElsewhereWhileItIsFetched(t *testing.T) {
+	t.Parallel()
+	for name, plant := range map[string]func(path, elsewhere, file string) error{
+		"by a link in place of the directory": func(path, elsewhere, _ string) error { return os.Symlink(elsewhere, path) },
+		"by a link in another directory": func(path, elsewhere, file string) error {
+			return errors.Join(os.Mkdir(path, 0o700), os.Symlink(filepath.Join(elsewhere, file), filepath.Join(path, file)))
+		},
+	} {
+		for _, kind := range []string{"docker", "docker-blob"} {
+			t.Run(name+" of a "+kind, func(t *testing.T) {
+				t.Parallel()
+				r, image := registryWithoutLogin(t)
+				file, reference := "image.tar", "1"
+				if kind == "docker-blob" {
+					file, reference = image.LayerDigests[0], image.LayerDigests[0]
+				}
+				struck, hold := make(chan struct{}, 100), make(chan struct{})
+				r.Inject(fetchertest.Fault{
+					Match:   fetchertest.Match{Endpoint: fetchertest.Blob, Identifier: image.LayerDigests[0], Method: "GET"},
+					StallAt: 1 << 20, Hold: hold, Notice: func(fetchertest.Request) { struck <- struct{}{} },
+				})
+				sandbox, elsewhere := t.TempDir(), t.TempDir()
+				must(t, os.WriteFile(filepath.Join(elsewhere, file), []byte("mine"), 0o600))
+				dest := filepath.Join(sandbox, "dest")
+				p := newProcess(t, nil, "hadoop", "fs", "-copyToLocal", kind+"://"+r.Host()+"/app?"+reference+"#http", dest)
+				p.start()
+				<-struck
+				hidden := names(t, sandbox)
+				if len(hidden) != 1 {
+					t.Fatalf("the sandbox has %q", hidden)
+				}
+				path := filepath.Join(sandbox, hidden[0])
+				must(t, os.Rename(path, filepath.Join(sandbox, "aside")))
+				must(t, plant(path, elsewhere, file))
+				close(hold)
+				want := "error: copyToLocal: `" + dest + "': " + errSwapped.Error() + "\n"
+				if code := p.wait(); code != 1 || p.stderr.String() != want {
+					t.Errorf("got exit code %d and %q, want 1 and %q", code, &p.stderr, want)
+				}
+				if got, err := os.ReadFile(filepath.Join(elsewhere, file)); err != nil || string(got) != "mine" {
+					t.Errorf("got %.10q, %v", got, err)
+				}
+				if _, err := os.Lstat(dest); !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("there is a file: %v", err)
+				}
+				if all := names(t, filepath.Join(sandbox, "aside")); len(all) > 0 {
+					t.Errorf("%q was left", all)
+				}
+			})
+		}
 	}
 }
 

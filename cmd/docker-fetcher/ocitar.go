@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -147,7 +146,7 @@ func tarSize(entries []entry) (int64, error) {
 
 // writeTar writes entries, the blobs from what a fetch left in dir. A file is
 // removed once it is written, so that there is room for the next.
-func writeTar(ctx context.Context, w io.Writer, entries []entry, dir string, files []fetcher.File) error {
+func writeTar(ctx context.Context, w io.Writer, entries []entry, dir *os.Root, files []fetcher.File) error {
 	tw := tar.NewWriter(w)
 	for _, e := range entries {
 		if err := tw.WriteHeader(e.header()); err != nil {
@@ -160,7 +159,7 @@ func writeTar(ctx context.Context, w io.Writer, entries []entry, dir string, fil
 	return tw.Close()
 }
 
-func (e entry) write(ctx context.Context, w io.Writer, dir string, files []fetcher.File) error {
+func (e entry) write(ctx context.Context, w io.Writer, dir *os.Root, files []fetcher.File) error {
 	if e.text != nil {
 		_, err := w.Write(e.text)
 		return err
@@ -169,8 +168,7 @@ func (e entry) write(ctx context.Context, w io.Writer, dir string, files []fetch
 	if i < 0 {
 		return fmt.Errorf("blob %s was not fetched", e.blob.Digest)
 	}
-	path := filepath.Join(dir, files[i].Path)
-	f, err := os.Open(path)
+	f, err := dir.Open(files[i].Path)
 	if err != nil {
 		return err
 	}
@@ -179,7 +177,7 @@ func (e entry) write(ctx context.Context, w io.Writer, dir string, files []fetch
 	if err != nil {
 		return err
 	}
-	return os.Remove(path)
+	return dir.Remove(files[i].Path)
 }
 
 // obedient is a reader that ends with a context.
@@ -196,12 +194,12 @@ func (r obedient) Read(p []byte) (int, error) {
 }
 
 // fetched is what a fetch of an image left in dir, read back from its manifest.
-func fetched(dir string, result fetcher.Result) (fetcher.Resolution, error) {
+func fetched(dir *os.Root, result fetcher.Result) (fetcher.Resolution, error) {
 	image := fetcher.Resolution{Manifest: result.Manifest}
 	if i := slices.IndexFunc(result.Files, func(f fetcher.File) bool { return f.Path == "index" }); i >= 0 {
 		image.Index = &result.Files[i].Descriptor
 	}
-	text, err := os.ReadFile(filepath.Join(dir, "manifest"))
+	text, err := dir.ReadFile("manifest")
 	if err != nil {
 		return image, err
 	}

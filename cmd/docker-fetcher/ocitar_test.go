@@ -43,6 +43,14 @@ func fetchedImage(t *testing.T, algorithm digest.Algorithm, sizes ...int) (dir s
 	return dir, image, files
 }
 
+func openRoot(t *testing.T, dir string) *os.Root {
+	t.Helper()
+	root, err := os.OpenRoot(dir)
+	must(t, err)
+	t.Cleanup(func() { _ = root.Close() })
+	return root
+}
+
 func reference(t *testing.T, uri string) scheme.Reference {
 	t.Helper()
 	ref, err := scheme.Parse(uri)
@@ -74,7 +82,7 @@ func TestTarSizeIsWhatIsWritten(t *testing.T) {
 					t.Fatal(err)
 				}
 				var b bytes.Buffer
-				if err := writeTar(t.Context(), &b, all, dir, files); err != nil {
+				if err := writeTar(t.Context(), &b, all, openRoot(t, dir), files); err != nil {
 					t.Fatal(err)
 				}
 				if int64(b.Len()) != want {
@@ -107,7 +115,7 @@ func TestTheTarIsTheSameEachTime(t *testing.T) {
 	for range 2 {
 		dir, image, files := fetchedImage(t, digest.SHA512, 700)
 		var b bytes.Buffer
-		if err := writeTar(t.Context(), &b, entries(t, "docker://localhost:5000/app?1", image), dir, files); err != nil {
+		if err := writeTar(t.Context(), &b, entries(t, "docker://localhost:5000/app?1", image), openRoot(t, dir), files); err != nil {
 			t.Fatal(err)
 		}
 		if first == nil {
@@ -182,7 +190,7 @@ func TestWriteTarEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var b bytes.Buffer
-	if err := writeTar(ctx, &b, entries(t, "docker://localhost:5000/app?1", image), dir, files); !errors.Is(err, ctx.Err()) {
+	if err := writeTar(ctx, &b, entries(t, "docker://localhost:5000/app?1", image), openRoot(t, dir), files); !errors.Is(err, ctx.Err()) {
 		t.Errorf("got %v, want %v", err, ctx.Err())
 	}
 }
@@ -201,7 +209,7 @@ func TestWriteTarWantsEveryFileAsItsDescriptorSays(t *testing.T) {
 			t.Parallel()
 			dir, image, files := fetchedImage(t, digest.SHA256, 100)
 			c.spoil(t, dir)
-			if err := writeTar(t.Context(), io.Discard, entries(t, "docker://localhost:5000/app?1", image), dir, files); err == nil {
+			if err := writeTar(t.Context(), io.Discard, entries(t, "docker://localhost:5000/app?1", image), openRoot(t, dir), files); err == nil {
 				t.Error("it was written")
 			}
 		})

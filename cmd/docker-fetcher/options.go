@@ -36,6 +36,7 @@ type options struct {
 	orphan        choice
 	oneShot       bool     // a person's call, which looks where docker keeps its config
 	files         []string // docker configs that were read
+	missing       string   // the config of $DOCKER_CONFIG, if it is not there
 }
 
 // callFlags are those of one-shot commands that speak to a registry.
@@ -106,6 +107,16 @@ func (o *options) open() (*fetcher.Fetcher, fetcher.DockerConfig, error) {
 	return f, fetcher.DockerConfig{JSON: call}, err
 }
 
+// openOnce is open for a one-shot command. docker says nothing of a directory in
+// $DOCKER_CONFIG that has no config; here it is a warning, as it may be mistyped.
+func (o *options) openOnce(observe func(fetcher.Event)) (*fetcher.Fetcher, fetcher.DockerConfig, error) {
+	f, config, err := o.open()
+	if o.missing != "" && o.dockerConfig == "" {
+		observe(fetcher.Warning{Text: "no " + o.missing + " (DOCKER_CONFIG); going on without credentials"})
+	}
+	return f, config, err
+}
+
 // defaults reads the default config: the flag's file or, for a one-shot
 // command, the one that docker uses, if there is one.
 func (o *options) defaults() ([]byte, error) {
@@ -113,18 +124,23 @@ func (o *options) defaults() ([]byte, error) {
 		return o.read("--default-docker-config", o.defaultConfig)
 	}
 	dir := os.Getenv("DOCKER_CONFIG")
-	if dir == "" {
+	named := dir != ""
+	if !named {
 		home, err := os.UserHomeDir()
 		if err != nil {
 			return nil, nil //nolint:nilerr // without a home there is no config in it
 		}
 		dir = filepath.Join(home, ".docker")
 	}
-	data, err := o.read("docker's own config", filepath.Join(dir, "config.json"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+	path := filepath.Join(dir, "config.json")
+	data, err := o.read("docker's own config", path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return data, err
 	}
-	return data, err
+	if named {
+		o.missing = path
+	}
+	return nil, nil
 }
 
 // read returns a docker config; nil for no path.

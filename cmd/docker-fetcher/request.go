@@ -22,10 +22,12 @@ const letGo = time.Second
 // last, for the result or the error.
 func answer(cmd *cobra.Command, o options, file string, args []string) error {
 	switch {
+	case file == "":
+		return usageError{errors.New("--request: want a FILE or - for stdin")}
 	case len(args) > 0:
 		return misuse(cmd, errors.New("the URI and the directory are in the --request; give no arguments beside it"))
 	case o.dockerConfig != "":
-		return misuse(cmd, errors.New("the docker config is in the --request; give no --docker-config beside it"))
+		return misuse(cmd, errors.New("the docker config is in the --request; give no --docker-config or DOCKER_FETCHER_DOCKER_CONFIG beside it"))
 	}
 	o.oneShot = false // a host's call reads no home directory
 	f, _, err := o.open()

@@ -161,6 +161,7 @@ func TestAFailureIsTheLastLineTheExitCodeAndALineForPeople(t *testing.T) {
 		{"a config that is none", requestFor(r, "1", t.TempDir(), []byte(password)), 2, 3, "CONFIG_INVALID", ""},
 		{"a relative directory", requestFor(r, "1", "image", config), 2, 3, "DIRECTORY_INVALID", ""},
 		{"no request", "", 2, 3, "OPTION_INVALID", ""},
+		{"a request without anything", "{}", 2, 3, "URI_INVALID", ""},
 		{"a docker config in place of the request", string(config), 2, 3, "OPTION_INVALID", ""},
 		{"a request of more than 4 MiB", strings.Repeat(" ", 4<<20) + "{}", 1, 8, "REQUEST_TOO_LARGE", ""},
 	} {
@@ -196,11 +197,13 @@ func TestAMistakeInTheCommandLineOfARequestIsNoAnswer(t *testing.T) {
 	}{
 		{"a URI beside it", nil, []string{"--request", "-", "alpine", dir}, "error: the URI and the directory are in the --request; give no arguments beside it; see 'docker-fetcher fetch --help'\n"},
 		{"a URI beside that of the environment", []string{"DOCKER_FETCHER_REQUEST=-"}, []string{"alpine", dir}, "error: the URI and the directory are in the --request; give no arguments beside it; see 'docker-fetcher fetch --help'\n"},
-		{"a config beside it", nil, []string{"--request=-", "--docker-config", "/nowhere"}, "error: the docker config is in the --request; give no --docker-config beside it; see 'docker-fetcher fetch --help'\n"},
+		{"a config beside it", nil, []string{"--request=-", "--docker-config", "/nowhere"}, "error: the docker config is in the --request; give no --docker-config or DOCKER_FETCHER_DOCKER_CONFIG beside it; see 'docker-fetcher fetch --help'\n"},
+		{"a config in the environment", []string{"DOCKER_FETCHER_DOCKER_CONFIG=x"}, []string{"--request=-"}, "error: the docker config is in the --request; give no --docker-config or DOCKER_FETCHER_DOCKER_CONFIG beside it; see 'docker-fetcher fetch --help'\n"},
 		{"a default config that is not there", nil, []string{"--request=-", "--default-docker-config=/nowhere"}, "error: --default-docker-config: open /nowhere: no such file or directory\n"},
 		{"a file that is not there", nil, []string{"--request", "/nowhere"}, "error: --request: open /nowhere: no such file or directory\n"},
 		{"a directory", nil, []string{"--request", dir}, "error: --request: read " + dir + ": is a directory\n"},
-		{"no file", nil, []string{"--request="}, "error: missing URI and DIR: docker-fetcher fetch [flags] URI DIR; see 'docker-fetcher fetch --help'\n"},
+		{"no file", nil, []string{"--request", ""}, "error: --request: want a FILE or - for stdin\n"},
+		{"no file, but a URI", nil, []string{"--request=", "alpine", dir}, "error: --request: want a FILE or - for stdin\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

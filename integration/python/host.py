@@ -162,5 +162,5 @@ if __name__ == "__main__":
         sys.exit(__doc__)
     try:
         main(*sys.argv[1:])
-    except (FetchError, PluginGone, OSError, RuntimeError) as e:
+    except (FetchError, PluginGone, OSError, RuntimeError, ValueError) as e:
         sys.exit(f"{type(e).__name__}: {e}")
