@@ -27,10 +27,13 @@ func (c Container) Destroy() error { return os.RemoveAll(c.dir) }
 
 // Command returns the command that the task or else the image's config names,
 // with its arguments, environment and working directory and nothing of this
-// process's.
-// As root it is confined to the tree by chroot; otherwise the program is run
-// directly, so only one that takes its files from where it is will do. The
+// process's. As root the program is run in the tree by chroot; otherwise it is
+// run directly, so only one that takes its files from where it is will do. The
 // user that the config names is not switched to.
+//
+// This is an example and no isolation: a chroot does not hold a program that is
+// root, and such a program has the host's devices, processes and network. Run
+// nothing with it that you would not run on the host.
 func (c Container) Command(ctx context.Context) (*exec.Cmd, error) {
 	return c.command(ctx, os.Geteuid() == 0)
 }
@@ -48,11 +51,11 @@ func (c Container) command(ctx context.Context, confined bool) (*exec.Cmd, error
 	}
 	defer func() { _ = root.Close() }()
 	t := tree{root}
-	program, name, err := t.lookup(wanted, config)
+	program, name, err := t.lookup(ctx, wanted, config)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := t.resolve(config.WorkingDir)
+	dir, err := t.resolve(ctx, config.WorkingDir)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +80,7 @@ func (c Container) command(ctx context.Context, confined bool) (*exec.Cmd, error
 // lookup finds a program in the tree: by the PATH of config if its name has no
 // slash. It returns where the file is, relative to the root, and its absolute
 // name, which the program gets as its argument 0.
-func (t tree) lookup(program string, config ocispec.ImageConfig) (file, name string, err error) {
+func (t tree) lookup(ctx context.Context, program string, config ocispec.ImageConfig) (file, name string, err error) {
 	candidates := []string{program}
 	switch {
 	case !strings.Contains(program, "/"):
@@ -89,7 +92,7 @@ func (t tree) lookup(program string, config ocispec.ImageConfig) (file, name str
 		candidates[0] = path.Join("/", config.WorkingDir, program)
 	}
 	for _, name := range candidates {
-		file, err := t.resolve(name)
+		file, err := t.resolve(ctx, name)
 		if err != nil {
 			return "", "", err
 		}

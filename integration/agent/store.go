@@ -9,9 +9,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -24,7 +24,7 @@ import (
 //	staging/PULL/               what a pull fetches
 //	blobs/REGISTRY/ALG:HEX      blobs, compressed, as a pull fetched and verified them
 //	images/OWNER                manifests
-//	key                         of the owners' names
+//	key                         of the owners' names; who has the store open has it locked
 //
 // A pull fetches into a directory of its own and moves what it fetched here by
 // renaming: blobs first, so that a manifest that is here had all of its blobs.
@@ -39,42 +39,82 @@ import (
 // a registry that names any digest. A right that a registry takes back lives
 // on here; only a pull by force is refused then.
 //
-// A store belongs to one process at a time. Nothing is ever removed from it,
-// but an operator may: what is missing is pulled again.
+// A store belongs to one process at a time, which opens it once. Nothing is ever
+// removed from it, but an operator may, the key only while nobody has the store
+// open: what is missing is pulled again.
 type Store struct {
 	dir     string
 	key     []byte
+	lock    *os.File // the key's file
 	flights flights
 }
 
 // OpenStore opens the store in dir, which it makes if missing, and removes what
-// pulls left that were killed.
+// pulls left that were killed. It fails while the store is open, in this process
+// or another. The caller closes it.
 func OpenStore(dir string) (*Store, error) {
 	s := &Store{dir: dir}
-	if err := os.RemoveAll(s.path("staging")); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
-	}
-	for _, sub := range []string{"staging", "blobs", "images"} {
-		if err := os.MkdirAll(s.path(sub), 0o700); err != nil {
-			return nil, fmt.Errorf("store: %w", err)
-		}
 	}
 	var err error
-	if s.key, err = openKey(s.path("key")); err != nil {
+	if s.lock, err = lockFile(s.path("key")); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
+	}
+	if err := s.prepare(); err != nil {
+		return nil, fmt.Errorf("store: %w", errors.Join(err, s.Close()))
 	}
 	return s, nil
 }
 
-// openKey reads the key at path, or makes one; with a new key nothing stored is found.
-func openKey(path string) ([]byte, error) {
+// Close lets another process open the store. Nothing may be provisioned from it
+// then or later.
+func (s *Store) Close() error {
+	// The close alone would not do while a program is being started, which has
+	// the file open until its exec.
+	_ = syscall.Flock(int(s.lock.Fd()), syscall.LOCK_UN)
+	return s.lock.Close()
+}
+
+// lockFile opens a file, which it makes if missing, and locks it. The kernel
+// lets go of the lock when the process dies.
+func lockFile(path string) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	switch {
+	case err == nil:
+		return file, nil
+	case errors.Is(err, syscall.EWOULDBLOCK):
+		err = fmt.Errorf("%s is in use: a store belongs to one process at a time, give each agent its own", filepath.Dir(path))
+	default:
+		err = fmt.Errorf("lock %s: %w", path, err)
+	}
+	return nil, errors.Join(err, file.Close())
+}
+
+// prepare makes a locked store ready for pulls.
+func (s *Store) prepare() (err error) {
+	if err := os.RemoveAll(s.path("staging")); err != nil {
+		return err
+	}
+	for _, sub := range []string{"staging", "blobs", "images"} {
+		if err := os.MkdirAll(s.path(sub), 0o700); err != nil {
+			return err
+		}
+	}
+	s.key, err = readKey(s.path("key"))
+	return err
+}
+
+// readKey reads the key at path, or makes one; with a new key nothing stored is found.
+func readKey(path string) ([]byte, error) {
 	const size = 32
 	key, err := os.ReadFile(path)
-	if err == nil && len(key) == size {
-		return key, nil
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+	if err != nil || len(key) == size {
+		return key, err
 	}
 	key = make([]byte, size)
 	_, _ = rand.Read(key) // never fails

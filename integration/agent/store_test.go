@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -97,10 +98,7 @@ func imageTask(registry, repository, tenant string) Task {
 func newAgent(t *testing.T, f Fetcher) Agent {
 	t.Helper()
 	dir := t.TempDir()
-	s, err := OpenStore(filepath.Join(dir, "store"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openStore(t, filepath.Join(dir, "store"))
 	a := Agent{Fetcher: f, Store: s, Dir: filepath.Join(dir, "containers")}
 	if err := os.Mkdir(a.Dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -113,6 +111,30 @@ func newAgent(t *testing.T, f Fetcher) Agent {
 		}
 	})
 	return a
+}
+
+// openStore opens a store. If the test has not closed it, the end does.
+func openStore(t *testing.T, dir string) *Store {
+	t.Helper()
+	s, err := OpenStore(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// reopen returns the store as it is when the agent starts again.
+func reopen(t *testing.T, s *Store) *Store {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return openStore(t, s.dir)
 }
 
 // provision returns what is in the rootfs of a task, which it destroys.
@@ -147,10 +169,7 @@ func TestASecondTaskStartsWithoutARequest(t *testing.T) {
 	same(t, want, provision(t, a, imageTask("h.example", "a", "T")))
 	same(t, nil, o.asked())
 
-	var err error
-	if a.Store, err = OpenStore(a.Store.dir); err != nil { // the agent starts again
-		t.Fatal(err)
-	}
+	a.Store = reopen(t, a.Store)
 	same(t, want, provision(t, a, imageTask("h.example", "a", "T")))
 	same(t, nil, o.asked())
 }
@@ -318,8 +337,39 @@ func TestOpenStoreRemovesWhatAKilledPullLeft(t *testing.T) {
 	if err := os.WriteFile(a.Store.path("staging", "left"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenStore(a.Store.dir); err != nil {
+	reopen(t, a.Store)
+}
+
+func TestAStoreThatIsOpenOpensForNobodyElse(t *testing.T) {
+	t.Parallel()
+	a := newAgent(t, nil)
+	pull := a.Store.path("staging", "pull")
+	if err := os.WriteFile(pull, nil, 0o600); err != nil {
 		t.Fatal(err)
+	}
+	_, err := OpenStore(a.Store.dir)
+	if want := "store: " + a.Store.dir + " is in use: a store belongs to one process at a time, give each agent its own"; errorText(err) != want {
+		t.Errorf("error %v, want %s", err, want)
+	}
+	if _, err := os.Stat(pull); err != nil {
+		t.Errorf("the pull of the first lost its directory: %v", err)
+	}
+	key := a.Store.key
+	if a.Store = reopen(t, a.Store); !bytes.Equal(key, a.Store.key) {
+		t.Error("the store has another key, so nothing in it is found")
+	}
+}
+
+func TestAKeyCutShortIsReplaced(t *testing.T) {
+	t.Parallel()
+	s := newAgent(t, nil).Store
+	if err := os.Truncate(s.path("key"), 10); err != nil {
+		t.Fatal(err)
+	}
+	s = reopen(t, s)
+	key := s.key
+	if s = reopen(t, s); len(key) != 32 || !bytes.Equal(key, s.key) {
+		t.Errorf("the new key has %d bytes, want 32 that stay", len(key))
 	}
 }
 

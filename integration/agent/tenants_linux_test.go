@@ -78,6 +78,11 @@ func runManyTasks(t *testing.T, f *fleet, executable string) {
 		}
 	}()
 	f.agent = newAgent(t, client)
+	defer func() {
+		if err := f.agent.Store.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
 	info, err := client.Info(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/klauspost/compress/zstd"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -24,6 +25,8 @@ const (
 	maxBytes   = 16 << 30
 	maxEntries = 1 << 20
 	maxWindow  = 128 << 20 // of zstd; what its own tool takes
+	maxPath    = 4096      // bytes of a name, and of where it leads; PATH_MAX of Linux
+	maxDepth   = 255       // directories that one is in; following takes its square
 )
 
 // Unpack is Image.Unpack of the image that a fetch left in dir, Mesos layout.
@@ -73,10 +76,10 @@ type unpacker struct {
 }
 
 // layer applies one layer, a tar file, plain or compressed. Whiteouts go first,
-// so that they hide what is below the layer and never what is in it, in
-// whatever order it has them.
+// so that they hide what is below the layer and never what is in it, be they
+// before it or after. A directory must come before the whiteouts in it.
 func (u *unpacker) layer(path string) error {
-	if err := u.eachEntry(path, u.whiteout); err != nil {
+	if err := u.eachEntry(path, u.hide); err != nil {
 		return err
 	}
 	return u.eachEntry(path, u.entry)
@@ -103,7 +106,7 @@ func (u *unpacker) eachEntry(path string, apply func(*tar.Header, io.Reader) err
 			return err
 		}
 		if err := apply(header, archive); err != nil {
-			return fmt.Errorf("entry %q: %w", header.Name, err)
+			return fmt.Errorf("entry %.*q: %w", maxPath, header.Name, err)
 		}
 	}
 }
@@ -145,21 +148,22 @@ const (
 	whiteoutOpaque = ".wh..wh..opq"
 )
 
-// whiteout removes what the entry, if it is a whiteout, hides. Being the first
-// look at an entry, it also holds it to the bounds, before its body is read.
-func (u *unpacker) whiteout(header *tar.Header, _ io.Reader) error {
-	u.entries--
-	u.bytes -= header.Size
-	if u.entries < 0 || u.bytes < 0 {
-		return fmt.Errorf("the image is larger than %d entries or %d bytes", maxEntries, int64(maxBytes))
+// hide removes what a whiteout hides, and the file or link that a directory
+// replaces: whiteouts in it are not for what that leads to. Being the first look
+// at an entry, it also holds it to the bounds, before its body is read.
+func (u *unpacker) hide(header *tar.Header, _ io.Reader) error {
+	if err := u.take(1, header.Size); err != nil {
+		return err
 	}
-	name, err := u.locate(header.Name)
+	name, err := u.locate(u.ctx, header.Name)
 	if err != nil {
 		return err
 	}
 	dir, base := path.Split(name)
 	hidden, found := strings.CutPrefix(base, whiteoutPrefix)
 	switch {
+	case !found && header.Typeflag == tar.TypeDir:
+		return u.removeAt(name, true)
 	case !found:
 		return nil
 	case base == whiteoutOpaque:
@@ -170,9 +174,19 @@ func (u *unpacker) whiteout(header *tar.Header, _ io.Reader) error {
 	return u.root.RemoveAll(path.Join(dir, hidden))
 }
 
+// take takes entries and bytes from what may still come.
+func (u *unpacker) take(entries, bytes int64) error {
+	u.entries -= entries
+	u.bytes -= bytes
+	if u.entries < 0 || u.bytes < 0 {
+		return fmt.Errorf("the image is larger than %d entries or %d bytes", maxEntries, int64(maxBytes))
+	}
+	return nil
+}
+
 // entry writes one entry, replacing what is there.
 func (u *unpacker) entry(header *tar.Header, body io.Reader) error {
-	name, err := u.locate(header.Name)
+	name, err := u.locate(u.ctx, header.Name)
 	if err != nil || name == "." || strings.HasPrefix(path.Base(name), whiteoutPrefix) {
 		return err
 	}
@@ -180,7 +194,10 @@ func (u *unpacker) entry(header *tar.Header, body io.Reader) error {
 	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo, tar.TypeXGlobalHeader:
 		return nil
 	}
-	if err := u.makeRoom(name, header.Typeflag == tar.TypeDir); err != nil {
+	if err := u.makeParents(path.Dir(name)); err != nil {
+		return err
+	}
+	if err := u.removeAt(name, header.Typeflag == tar.TypeDir); err != nil {
 		return err
 	}
 	switch header.Typeflag {
@@ -201,15 +218,23 @@ func (u *unpacker) entry(header *tar.Header, body io.Reader) error {
 	return u.setAttributes(name, header)
 }
 
-// makeRoom makes the directory that name is in and removes what is at name,
-// but for a directory that stays one.
-func (u *unpacker) makeRoom(name string, dir bool) error {
-	if err := u.root.MkdirAll(path.Dir(name), 0o755); err != nil {
+// makeParents makes a directory that the layer may not have. If it is missing,
+// all of the directories in its path count as entries.
+func (u *unpacker) makeParents(dir string) error {
+	if info, err := u.root.Lstat(dir); err == nil && info.IsDir() {
+		return nil
+	}
+	if err := u.take(1+int64(strings.Count(dir, "/")), 0); err != nil {
 		return err
 	}
+	return u.root.MkdirAll(dir, 0o755)
+}
+
+// removeAt removes what is at name, but for a directory that stays one.
+func (u *unpacker) removeAt(name string, dir bool) error {
 	info, err := u.root.Lstat(name)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR): // its directory is to come
 		return nil
 	case err != nil:
 		return err
@@ -229,7 +254,7 @@ func (u *unpacker) write(name string, body io.Reader) error {
 }
 
 func (u *unpacker) link(target, name string) error {
-	existing, err := u.locate(target)
+	existing, err := u.locate(u.ctx, target)
 	if err != nil {
 		return fmt.Errorf("hard link: %w", err)
 	}
@@ -277,18 +302,32 @@ func (t tree) empty(dir string) error {
 
 // locate returns where in the tree an entry of that name goes: relative to the
 // root, with the links in its directory resolved, itself not.
-func (t tree) locate(name string) (string, error) {
+func (t tree) locate(ctx context.Context, name string) (string, error) {
+	if err := checkPath(name); err != nil {
+		return "", err
+	}
 	for part := range strings.SplitSeq(name, "/") {
 		if part == ".." {
 			return "", fmt.Errorf("%q leads out of the tree", name)
 		}
 	}
 	dir, base := path.Split(path.Clean("/" + name))
-	dir, err := t.resolve(dir)
+	dir, err := t.resolve(ctx, dir)
 	if err != nil {
 		return "", err
 	}
 	return path.Join(dir, base), nil
+}
+
+// checkPath refuses a path that costs much to follow.
+func checkPath(name string) error {
+	if len(name) > maxPath {
+		return fmt.Errorf("%.*q is longer than the %d bytes of a path", maxPath, name, maxPath)
+	}
+	if strings.Count(strings.Trim(name, "/"), "/") > maxDepth {
+		return fmt.Errorf("%q is in more than %d directories", name, maxDepth)
+	}
+	return nil
 }
 
 // maxLinks is how many links one path may follow; that of Linux.
@@ -297,9 +336,15 @@ const maxLinks = 40
 // resolve returns the path of name relative to the root, with all links
 // followed as for a process whose root this is: an absolute target starts there
 // and ".." ends there. What is missing is taken for a directory to come.
-func (t tree) resolve(name string) (string, error) {
+func (t tree) resolve(ctx context.Context, name string) (string, error) {
+	if err := checkPath(name); err != nil {
+		return "", err
+	}
 	resolved := "."
 	for rest, links := strings.Split(name, "/"), 0; len(rest) > 0; {
+		if err := ctx.Err(); err != nil {
+			return "", err
+		}
 		part := rest[0]
 		rest = rest[1:]
 		switch part {
@@ -310,6 +355,9 @@ func (t tree) resolve(name string) (string, error) {
 			continue
 		}
 		next := path.Join(resolved, part)
+		if err := checkPath(next); err != nil {
+			return "", err
+		}
 		target, err := t.root.Readlink(next)
 		if err != nil { // it is no link
 			resolved = next
@@ -317,6 +365,9 @@ func (t tree) resolve(name string) (string, error) {
 		}
 		if links++; links > maxLinks {
 			return "", fmt.Errorf("%q: too many levels of symbolic links", name)
+		}
+		if err := checkPath(target); err != nil {
+			return "", err
 		}
 		if path.IsAbs(target) {
 			resolved = "."

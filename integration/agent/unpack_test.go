@@ -7,8 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -205,10 +207,20 @@ func TestUnpackAppliesLayersInOrder(t *testing.T) {
 		{"a whiteout removes a file", []layer{{text("a", "A"), text("b", "B")}, {text(".wh.a", "")}}, map[string]string{"b": "= B"}},
 		{"a whiteout removes a directory", []layer{{text("a/b/c", "C")}, {text("a/.wh.b", "")}}, map[string]string{"a": "dir"}},
 		{"a whiteout removes a link, not its target", []layer{{text("b", "B"), symlink("a", "b")}, {text(".wh.a", "")}}, map[string]string{"b": "= B"}},
+		{"a whiteout that is a directory", []layer{{text("a", "A"), text("b", "B")}, {dir(".wh.a")}}, map[string]string{"b": "= B"}},
 		{"a whiteout of nothing there", []layer{{text("a", "A")}, {text("x/.wh.b", "")}}, map[string]string{"a": "= A"}},
 		{"a whiteout hides lower layers only", []layer{{text("a/b", "1")}, {text("a/c", "2"), text(".wh.a", "")}}, map[string]string{"a": "dir", "a/c": "= 2"}},
 		{"an opaque directory hides what is below", []layer{{text("a/b", "B"), text("a/c/d", "D"), text("e", "E")}, {dir("a"), text("a/.wh..wh..opq", ""), text("a/f", "F")}}, map[string]string{"a": "dir", "a/f": "= F", "e": "= E"}},
 		{"an opaque marker after its files", []layer{{text("a/b", "1")}, {text("a/b", "2"), text("a/.wh..wh..opq", "")}}, map[string]string{"a": "dir", "a/b": "= 2"}},
+		{"an opaque directory in place of a link to another", []layer{
+			{text("bar/keep", "K"), symlink("foo", "bar")}, {dir("foo"), text("foo/.wh..wh..opq", ""), text("foo/x", "X")},
+		}, map[string]string{"bar": "dir", "bar/keep": "= K", "foo": "dir", "foo/x": "= X"}},
+		{"an opaque directory in place of a file", []layer{{text("foo", "F")}, {dir("foo"), text("foo/.wh..wh..opq", "")}}, map[string]string{"foo": "dir"}},
+		{"a directory with a whiteout in place of a link to another", []layer{
+			{text("bar/keep", "K"), symlink("foo", "bar")}, {dir("foo"), text("foo/.wh.keep", "")},
+		}, map[string]string{"bar": "dir", "bar/keep": "= K", "foo": "dir"}},
+		{"a directory with a whiteout in place of a file", []layer{{text("foo", "F")}, {dir("foo"), text("foo/.wh.bar", "")}}, map[string]string{"foo": "dir"}},
+		{"a directory behind a link in place of a file", []layer{{text("a", "A")}, {symlink("a", "c"), dir("a/b")}}, map[string]string{"a": "-> c", "c": "dir", "c/b": "dir"}},
 		{"an opaque root", []layer{{text("a/b", "B")}, {text(".wh..wh..opq", ""), text("c", "C")}}, map[string]string{"c": "= C"}},
 		{"other marks of a storage driver", []layer{{text("a", "A"), text(".wh..wh.plnk", ""), text("b/.wh..wh.aufs", "")}}, map[string]string{"a": "= A"}},
 
@@ -244,6 +256,8 @@ func TestUnpackRefusesAHostileLayer(t *testing.T) {
 	for i := range many {
 		many[i] = text(fmt.Sprintf("file-%d", i), "")
 	}
+	long, wide := strings.Repeat("a/", 16000), strings.Repeat("a", 99)+"/"
+	tooLong, tooDeep := " is longer than the 4096 bytes of a path", " is in more than 255 directories"
 	for _, test := range []struct {
 		name  string
 		layer []byte
@@ -261,6 +275,16 @@ func TestUnpackRefusesAHostileLayer(t *testing.T) {
 		{"links in a circle", archive(t, symlink("a", "b"), symlink("b", "a"), text("a/c", "x")), `entry "a/c": "/a/": too many levels of symbolic links`},
 		{"a file as a directory", archive(t, text("a", "x"), text("a/b", "x")), `entry "a/b": mkdirat a: file exists`},
 		{"too many entries", archive(t, many...), `entry "file-20": the image is larger than 1048576 entries or 17179869184 bytes`},
+		{"too many directories on the way", archive(t, text("1/2/3/4/5/6/7/8/9/a", ""), text("2/2/3/4/5/6/7/8/9/10/a", "")),
+			`entry "2/2/3/4/5/6/7/8/9/10/a": the image is larger than 1048576 entries or 17179869184 bytes`},
+		{"a name that is too long", archive(t, dir(long)), fmt.Sprintf("entry %q: %q", long[:4096], long[:4096]) + tooLong},
+		{"a whiteout whose name is too long", archive(t, text(long+".wh.a", "")), fmt.Sprintf("entry %q: %q", long[:4096], long[:4096]) + tooLong},
+		{"a hard link to a name that is too long", archive(t, hardlink("b", long)), fmt.Sprintf("entry \"b\": hard link: %q", long[:4096]) + tooLong},
+		{"a link that leads to a name that is too long", archive(t, symlink("b", strings.Repeat(wide, 30)), text("b/"+strings.Repeat(wide, 15)+"c", "")),
+			fmt.Sprintf("entry %q: %q", "b/"+strings.Repeat(wide, 15)+"c", strings.Repeat(wide, 41)[:4096]) + tooLong},
+		{"a name that is too deep", archive(t, text(long[:512]+"b", "")), fmt.Sprintf("entry %q: %q", long[:512]+"b", long[:512]+"b") + tooDeep},
+		{"a link to a name that is too deep on its way", archive(t, symlink("b", strings.Repeat("a/../", 200)), text("b/c", "")), fmt.Sprintf("entry \"b/c\": %q", strings.Repeat("a/../", 200)) + tooDeep},
+		{"a link that leads too deep", archive(t, symlink("b", long[:400]), text("b/"+long[:200]+"c", "")), fmt.Sprintf("entry %q: %q", "b/"+long[:200]+"c", long[:513]) + tooDeep},
 		{"too many bytes", archive(t, text("a", strings.Repeat("x", 1001))), `entry "a": the image is larger than 1048576 entries or 17179869184 bytes`},
 		{"an unknown type", archive(t, tar.Header{Typeflag: 'Z', Name: "a"}), `entry "a": unknown type 'Z'`},
 		{"no tar file", bytes.Repeat([]byte("x"), 1024), "archive/tar: invalid tar header"},
@@ -377,6 +401,43 @@ func TestUnpackEndsWithItsContext(t *testing.T) {
 		}
 		if got := describeTree(t, rootfs); len(got) != 0 {
 			t.Errorf("it unpacked %v", got)
+		}
+	}
+}
+
+func TestUnpackTakesTheDeepestAndTheLongestName(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{strings.Repeat("a/", maxDepth) + "b", strings.Repeat(strings.Repeat("a", 63)+"/", 64)} {
+		root, err := os.OpenRoot(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = root.Close() }()
+		u := unpacker{tree: tree{root}, ctx: t.Context(), bytes: 1000, entries: 1000}
+		header := dir(name)
+		if err := errors.Join(u.hide(&header, nil), u.entry(&header, nil)); err != nil {
+			t.Error(err)
+		}
+		if info, err := root.Stat(path.Clean(name)); err != nil || !info.IsDir() {
+			t.Errorf("no directory: %v", err)
+		}
+	}
+}
+
+func TestUnpackLooksAtItsContextForEachEntry(t *testing.T) {
+	t.Parallel()
+	root, err := os.OpenRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = root.Close() }()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	u := unpacker{tree: tree{root}, ctx: ctx, bytes: 1000, entries: 20}
+	header := dir("a/b")
+	for name, apply := range map[string]func(*tar.Header, io.Reader) error{"hide": u.hide, "entry": u.entry} {
+		if err := apply(&header, nil); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: error %v, want context canceled", name, err)
 		}
 	}
 }

@@ -179,6 +179,7 @@ func (d demo) runTasks(ctx context.Context, executable string, server *registry.
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, store.Close()) }()
 	a := agent.Agent{Fetcher: client, Store: store, Dir: d.dir, Observe: d.observer()}
 	d.step("A task arrives: its TaskInfo names the image and has the docker config as a secret")
 	if err := d.runTask(ctx, a, server, "first"); err != nil {
