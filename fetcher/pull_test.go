@@ -24,8 +24,17 @@ import (
 	"github.com/docker-fetcher/docker-fetcher/scheme"
 )
 
-// TestMain fails where a fetch leaves a goroutine behind.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain fails where a fetch leaves a goroutine or an open file behind.
+func TestMain(m *testing.M) {
+	before := fetchertest.OpenFiles()
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if err := fetchertest.FilesLeft(before); err != nil && code == 0 {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+		os.Exit(code)
+	}))
+}
 
 const (
 	kibibyte = 1 << 10

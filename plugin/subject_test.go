@@ -2,15 +2,12 @@ package plugin
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"go.uber.org/goleak"
@@ -19,6 +16,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/docker-fetcher/docker-fetcher/fetcher"
+	"github.com/docker-fetcher/docker-fetcher/fetcher/fetchertest"
 	pb "github.com/docker-fetcher/docker-fetcher/protocol/dockerfetcher/v1"
 )
 
@@ -33,9 +31,9 @@ func TestMain(m *testing.M) {
 	if scratch, err = os.MkdirTemp("", "plugin-test-"); err != nil {
 		panic(err)
 	}
-	before := openFiles()
+	before := fetchertest.OpenFiles()
 	code := m.Run()
-	for _, check := range []func() error{func() error { return goleak.Find() }, suite.clean, func() error { return closedAgain(before) }} {
+	for _, check := range []func() error{func() error { return goleak.Find() }, suite.clean, func() error { return fetchertest.FilesLeft(before) }} {
 		if err := check(); err != nil && code == 0 {
 			_, _ = os.Stderr.WriteString(err.Error() + "\n")
 			code = 1
@@ -43,24 +41,6 @@ func TestMain(m *testing.M) {
 	}
 	_ = os.RemoveAll(scratch)
 	os.Exit(code)
-}
-
-// openFiles counts the open files of this process; 0 where nothing tells.
-func openFiles() int {
-	files, _ := os.ReadDir("/proc/self/fd")
-	return len(files)
-}
-
-// closedAgain says how many files the tests left open.
-func closedAgain(before int) error {
-	left := openFiles() - before
-	for deadline := time.Now().Add(10 * time.Second); left > 0 && time.Now().Before(deadline); left = openFiles() - before {
-		runtime.Gosched() // a connection closes in its own goroutine
-	}
-	if left > 0 {
-		return fmt.Errorf("%d files are open that were not before the tests", left)
-	}
-	return nil
 }
 
 // short is a new directory whose path leaves room for a socket.

@@ -14,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/docker-fetcher/docker-fetcher/fetcher"
+	"github.com/docker-fetcher/docker-fetcher/fetcher/fetchertest"
 )
 
 func TestMain(m *testing.M) {
@@ -39,7 +40,13 @@ func (t tests) Run() int {
 		}
 		return path, nil
 	})
-	return t.M.Run()
+	before := fetchertest.OpenFiles()
+	code := t.M.Run()
+	if err := fetchertest.FilesLeft(before); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
 }
 
 var build func() (string, error)
