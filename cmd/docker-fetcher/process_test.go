@@ -44,9 +44,10 @@ type process struct {
 // nothing else. It is killed if it lives on for a minute.
 func newProcess(t *testing.T, environment []string, arguments ...string) *process {
 	t.Helper()
+	path := executable(t) // which may have to be built
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
-	p := &process{t: t, cmd: exec.CommandContext(ctx, executable(t), arguments...)}
+	p := &process{t: t, cmd: exec.CommandContext(ctx, path, arguments...)}
 	p.cmd.Env = append([]string{"HOME=" + t.TempDir()}, environment...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	return p
