@@ -43,10 +43,10 @@ func TestACancelEndsTheHashOfWhatWasThereBefore(t *testing.T) {
 	}
 	defer turn.End()
 
-	j := &job{repository: &registry.Repository{}}
+	d := download{job: &job{}, desc: desc, w: w}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = j.copied(ctx, turn, w, desc, transfer.Options{Size: size, Have: size, Stall: time.Minute})
+	_, err = d.copy(ctx, turn, lane{repository: &registry.Repository{}}, transfer.Options{Size: size, Have: size, Stall: time.Minute})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want the end of the context", err)
 	}

@@ -83,11 +83,14 @@ func reason(err error) Reason {
 	var local *content.LocalError
 	var path *fs.PathError
 	var broken *transfer.Error
+	var hosts *registry.HostsError
 	switch {
 	case errors.As(err, &uri):
 		return uriReason(uri)
 	case errors.As(err, &answered):
 		return Reason(answered.Reason)
+	case errors.As(err, &hosts):
+		return HostsInvalid
 	case errors.Is(err, credential.ErrReference):
 		return SecretReferenceUnresolved
 	case errors.Is(err, credential.ErrSecret):

@@ -36,6 +36,7 @@ const (
 	OutputNameInvalid         Reason = "OUTPUT_NAME_INVALID"
 	OptionInvalid             Reason = "OPTION_INVALID"
 	ConfigInvalid             Reason = "CONFIG_INVALID"
+	HostsInvalid              Reason = "HOSTS_INVALID"
 	SecretInvalid             Reason = "SECRET_INVALID"
 	SecretReferenceUnresolved Reason = "SECRET_REFERENCE_UNRESOLVED"
 
@@ -44,6 +45,7 @@ const (
 	TokenServerRefused Reason = "TOKEN_SERVER_REFUSED"
 
 	RegistryDenied  Reason = "REGISTRY_DENIED"
+	HostsClosed     Reason = "HOSTS_CLOSED"
 	LocalPermission Reason = "LOCAL_PERMISSION"
 
 	ManifestNotFound Reason = "MANIFEST_NOT_FOUND"
@@ -76,9 +78,9 @@ const (
 var kinds = map[Reason]error{
 	URISchemeUnsupported: ErrInvalid, URIHostMissing: ErrInvalid, URIQueryMissing: ErrInvalid, URIInvalid: ErrInvalid,
 	DigestInvalid: ErrInvalid, DirectoryInvalid: ErrInvalid, OutputNameInvalid: ErrInvalid, OptionInvalid: ErrInvalid,
-	ConfigInvalid: ErrInvalid, SecretInvalid: ErrInvalid, SecretReferenceUnresolved: ErrInvalid,
+	ConfigInvalid: ErrInvalid, HostsInvalid: ErrInvalid, SecretInvalid: ErrInvalid, SecretReferenceUnresolved: ErrInvalid,
 	AuthRequired: ErrUnauthorized, AuthFailed: ErrUnauthorized, TokenServerRefused: ErrUnauthorized,
-	RegistryDenied: ErrDenied, LocalPermission: ErrDenied,
+	RegistryDenied: ErrDenied, HostsClosed: ErrDenied, LocalPermission: ErrDenied,
 	ManifestNotFound: ErrNotFound, BlobNotFound: ErrNotFound, PlatformNotFound: ErrNotFound,
 	MediaTypeUnsupported: ErrUnsupported, ManifestInvalid: ErrUnsupported, InsecureRegistryRefused: ErrUnsupported,
 	DigestMismatch: ErrIntegrity, SizeMismatch: ErrIntegrity,

@@ -10,7 +10,6 @@ import (
 
 	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/content"
 	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/registry"
-	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/transfer"
 	"github.com/docker-fetcher/docker-fetcher/scheme"
 )
 
@@ -65,7 +64,7 @@ func (f *Fetcher) fetch(ctx context.Context, req Request, watch *watch) (Result,
 	if err != nil {
 		return Result{}, Resolve, err
 	}
-	j.grants.add(j.repository.Identity(), image.manifest.Blobs())
+	j.grants.add(j.route.Origin.Identity(), image.manifest.Blobs())
 	result := Result{Manifest: image.descriptor}
 	var blobs []Descriptor
 	if j.ref.Kind == scheme.Image {
@@ -88,21 +87,21 @@ func (f *Fetcher) fetch(ctx context.Context, req Request, watch *watch) (Result,
 
 // job is one fetch after it was prepared.
 type job struct {
-	ref        scheme.Reference
-	repository *registry.Repository
-	dir        *content.Dir
-	platform   Platform
-	output     string // file name of a single file; "": its own
-	skip       []digest.Digest
-	parallel   int // blobs at once
-	chunks     int // parts of a blob at once; 0: as many as help
-	stall      time.Duration
-	host       *transfer.Host
-	documents  documents
-	cache      *content.Cache // of the registry; nil: none
-	grants     *grants
-	flights    *flights
-	watch      *watch
+	ref       scheme.Reference
+	route     *registry.Route
+	lanes     func() []lane // of the route, as its hosts are now
+	dir       *content.Dir
+	platform  Platform
+	output    string // file name of a single file; "": its own
+	skip      []digest.Digest
+	parallel  int // blobs at once
+	chunks    int // parts of a blob at once; 0: as many as help
+	stall     time.Duration
+	documents documents
+	cache     *content.Cache // of the registry; nil: none
+	grants    *grants
+	flights   *flights
+	watch     *watch
 }
 
 // store writes the manifest and the index as they were served.

@@ -48,12 +48,17 @@ type Config struct {
 	// may share: each registry's apart. It belongs to the user that runs them,
 	// alone. Empty: no cache.
 	CacheDir string
+	// HostsDir is a directory in containerd's form (docs/hosts.md there): for a
+	// registry HOST[:PORT], HOST[:PORT]/hosts.toml says which mirrors to ask first,
+	// and with which certificates. Empty: none.
+	HostsDir string
 	// StallTimeout is how long a transfer may stand still. 0: DefaultStallTimeout.
 	StallTimeout time.Duration
 	// Transport sends the requests to registries and token servers. It must
 	// neither follow redirects nor decompress. Of an *http.Transport a clone is
 	// made that refuses to connect to internal addresses, for where a public
-	// registry leads to; any other must see to that itself. Nil: HTTP/1.1 with
+	// registry leads to; any other must see to that itself, and
+	// has nothing of the certificates in HostsDir. Nil: HTTP/1.1 with
 	// the proxies of the environment and the system's roots.
 	Transport http.RoundTripper
 	// UserAgent is sent with each request. Empty: "docker-fetcher".
@@ -67,7 +72,8 @@ type Fetcher struct {
 	defaults *credential.Set
 	helpers  credential.Helpers // that defaults names
 	client   *registry.Client
-	caches   *content.Caches // nil: none
+	caches   *content.Caches    // nil: none
+	hostsDir *registry.HostsDir // nil: none
 	hosts    hosts
 	grants   grants
 	flights  flights
@@ -105,6 +111,13 @@ func New(config Config) (*Fetcher, error) {
 			return nil, describe(fmt.Errorf("cache: %w", err), Prepare, nil)
 		}
 		f.caches = caches
+	}
+	if config.HostsDir != "" {
+		dir, err := registry.OpenHostsDir(config.HostsDir)
+		if err != nil {
+			return nil, describe(err, Prepare, nil)
+		}
+		f.hostsDir = dir
 	}
 	f.client = registry.New(config.Transport, f.config.UserAgent)
 	return f, nil

@@ -21,8 +21,7 @@ func (f *Fetcher) prepare(ctx context.Context, req Request, watch *watch) (*job,
 	if err := j.options(f.config, req); err != nil {
 		return nil, err
 	}
-	match, err := f.credential(ctx, ref, req.Config, watch)
-	if err != nil {
+	if j.route, err = f.route(ctx, ref, req.Config, watch); err != nil {
 		return nil, err
 	}
 	if req.Directory == "" {
@@ -31,15 +30,15 @@ func (f *Fetcher) prepare(ctx context.Context, req Request, watch *watch) (*job,
 	if j.dir, err = content.Open(req.Directory); err != nil {
 		return nil, err
 	}
-	j.repository = f.client.Repository(ctx, ref, match, watch.warn)
-	j.host = f.hosts.host(ref.Host())
-	if j.documents, err = f.documents(j.repository); err != nil {
+	if j.documents, err = f.documents(j.route); err != nil {
 		_ = j.dir.Close()
 		return nil, err
 	}
-	j.cache = j.documents.cache
+	j.cache, j.lanes = j.documents.cache, func() []lane { return f.lanes(j.route) }
 	if ref.Kind == scheme.Image && j.documents.new() {
-		j.repository.Ahead = aheadConnections // there will be blobs to fetch
+		for _, host := range j.route.Hosts {
+			host.Ahead = aheadConnections // there will be blobs to fetch
+		}
 	}
 	return j, nil
 }
@@ -90,24 +89,6 @@ func platform(asked, otherwise *Platform) (Platform, error) {
 		return Platform{}, invalid(OptionInvalid, "a platform needs an operating system and an architecture, such as linux/arm64")
 	}
 	return platforms.Normalize(*asked), nil
-}
-
-// credential finds what the call's config, else the default one, has for the
-// repository. Only the default one is the operator's and may name helpers.
-func (f *Fetcher) credential(ctx context.Context, ref scheme.Reference, config DockerConfig, watch *watch) (credential.Match, error) {
-	secret, err := config.set()
-	if err != nil {
-		return credential.Match{}, err
-	}
-	match, warnings, err := credential.Lookup(ctx, ref.Host(), ref.Repository,
-		credential.Source{Set: secret}, credential.Source{Set: f.defaults, Helpers: &f.helpers})
-	if err != nil {
-		return credential.Match{}, err
-	}
-	for _, text := range warnings {
-		watch.send(Warning{text})
-	}
-	return match, nil
 }
 
 // set decodes the config; nil where there is none.

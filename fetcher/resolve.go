@@ -43,30 +43,27 @@ func (f *Fetcher) BlobSize(ctx context.Context, req ResolveRequest) (int64, erro
 }
 
 func (f *Fetcher) blobSize(ctx context.Context, req ResolveRequest, watch *watch) (int64, Phase, error) {
-	ref, repository, err := f.repository(ctx, req, watch)
+	ref, route, err := f.routed(ctx, req, watch)
 	if err != nil {
 		return 0, Prepare, err
 	}
 	if ref.Kind != scheme.Blob {
 		return 0, Prepare, invalid(URISchemeUnsupported, "want a docker-blob URI; resolve tells the sizes of the others")
 	}
-	size, err := repository.Has(ctx, ref.Digest)
+	size, err := route.Has(ctx, ref.Digest)
 	if untold(err) || err == nil && size == 0 { // some answer 0 to any HEAD
 		return -1, Resolve, nil
 	}
 	return size, Resolve, err
 }
 
-// repository is where a request without a directory goes.
-func (f *Fetcher) repository(ctx context.Context, req ResolveRequest, watch *watch) (ref scheme.Reference, _ *registry.Repository, err error) {
+// routed is where a request without a directory goes.
+func (f *Fetcher) routed(ctx context.Context, req ResolveRequest, watch *watch) (ref scheme.Reference, r *registry.Route, err error) {
 	if ref, err = scheme.FromURI(req.URI); err != nil {
 		return ref, nil, err
 	}
-	match, err := f.credential(ctx, ref, req.Config, watch)
-	if err != nil {
-		return ref, nil, err
-	}
-	return ref, f.client.Repository(ctx, ref, match, watch.warn), nil
+	r, err = f.route(ctx, ref, req.Config, watch)
+	return ref, r, err
 }
 
 func (f *Fetcher) resolve(ctx context.Context, req ResolveRequest, watch *watch) (Resolution, Phase, error) {
@@ -74,14 +71,14 @@ func (f *Fetcher) resolve(ctx context.Context, req ResolveRequest, watch *watch)
 	if err != nil {
 		return Resolution{}, Prepare, err
 	}
-	ref, repository, err := f.repository(ctx, req, watch)
+	ref, route, err := f.routed(ctx, req, watch)
 	if err != nil {
 		return Resolution{}, Prepare, err
 	}
 	if ref.Kind == scheme.Blob {
 		return Resolution{}, Prepare, invalid(URISchemeUnsupported, "a docker-blob URI names its digest already; resolve docker or docker-manifest")
 	}
-	from, err := f.documents(repository)
+	from, err := f.documents(route)
 	if err != nil {
 		return Resolution{}, Prepare, err
 	}
@@ -132,21 +129,21 @@ func resolve(ctx context.Context, from documents, ref scheme.Reference, p Platfo
 // documents are the manifests of a repository, with those that the cache has
 // because the registry served them to this reader before.
 type documents struct {
-	repository *registry.Repository
-	cache      *content.Cache // nil: none
-	owner      string
+	route *registry.Route
+	cache *content.Cache // nil: none
+	owner string
 }
 
-func (f *Fetcher) documents(r *registry.Repository) (documents, error) {
-	d := documents{repository: r}
+func (f *Fetcher) documents(r *registry.Route) (documents, error) {
+	d := documents{route: r}
 	if f.caches == nil {
 		return d, nil
 	}
 	var err error
-	if d.cache, err = f.caches.Of(r.Registry()); err != nil {
+	if d.cache, err = f.caches.Of(r.Origin.Registry()); err != nil {
 		return d, err
 	}
-	d.owner = d.cache.Owner(r.Identity())
+	d.owner = d.cache.Owner(r.Origin.Identity())
 	return d, nil
 }
 
@@ -160,22 +157,38 @@ func (d documents) get(ctx context.Context, identifier string, want Descriptor) 
 	if raw, desc, doc, ok := d.kept(want); ok {
 		return raw, desc, doc, nil
 	}
-	served, err := d.repository.Manifest(ctx, identifier)
+	var found served
+	err := d.route.Manifest(ctx, identifier, func(m registry.Manifest) (err error) {
+		found, err = check(m, want)
+		return err
+	})
 	if err != nil {
 		return nil, Descriptor{}, manifest.Document{}, err
 	}
-	if named := digest.Digest(served.Digest); want.Digest == "" && named.Validate() == nil {
+	return found.body, found.descriptor, found.document, d.keep(found.descriptor, found.body)
+}
+
+// served is a manifest that holds.
+type served struct {
+	body       []byte
+	descriptor Descriptor
+	document   manifest.Document
+}
+
+// check reads what a host served and holds it to the descriptor.
+func check(m registry.Manifest, want Descriptor) (served, error) {
+	if named := digest.Digest(m.Digest); want.Digest == "" && named.Validate() == nil {
 		want.Digest = named
 	}
-	doc, err := manifest.Parse(served.ContentType, served.Body)
-	desc, wrong := verify(served.Body, doc.MediaType, want)
+	doc, err := manifest.Parse(m.ContentType, m.Body)
+	desc, wrong := verify(m.Body, doc.MediaType, want)
 	if wrong != nil {
 		err = wrong // whatever the bytes mean, they are not those asked for
 	}
 	if err != nil {
-		return nil, Descriptor{}, manifest.Document{}, fmt.Errorf("GET %s: %w", served.URL, err)
+		return served{}, fmt.Errorf("GET %s: %w", m.URL, err)
 	}
-	return served.Body, desc, doc, d.keep(desc, served.Body)
+	return served{m.Body, desc, doc}, nil
 }
 
 // kept returns a document of the cache. One that only the registry's

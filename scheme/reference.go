@@ -74,7 +74,7 @@ func (r Reference) Host() string {
 	if r.Registry == dockerHub && r.Port == 0 {
 		return dockerHubHost
 	}
-	return r.authority()
+	return r.Authority()
 }
 
 // Identifier returns the tag or the digest.
@@ -86,9 +86,11 @@ func (r Reference) Identifier() string {
 }
 
 // Name returns registry[:port]/repository, for messages.
-func (r Reference) Name() string { return r.authority() + "/" + r.Repository }
+func (r Reference) Name() string { return r.Authority() + "/" + r.Repository }
 
-func (r Reference) authority() string {
+// Authority returns registry[:port], as an operator's files name the registry;
+// that of Docker Hub is docker.io.
+func (r Reference) Authority() string {
 	if r.Port == 0 {
 		return r.Registry
 	}

@@ -29,6 +29,7 @@ type options struct {
 	blobs         count
 	chunks        count // 0: not said
 	cacheDir      string
+	hostsDir      string
 	stall         duration
 	output        choice
 	progress      choice
@@ -60,6 +61,8 @@ func (o *options) registryFlags(flags *pflag.FlagSet) {
 	}
 	flags.StringVar(&o.defaultConfig, "default-docker-config", "",
 		"docker config.json `FILE` for registries that the call's config does not know"+otherwise)
+	flags.StringVar(&o.hostsDir, "hosts-dir", "",
+		"`DIR` with mirrors and certificates of registries, in containerd's form: DIR/HOST/hosts.toml")
 	flags.Var(&o.platform, "platform", "`OS/ARCH[/VARIANT]` to choose from an index (default: this machine's)")
 }
 
@@ -92,7 +95,7 @@ func (o *options) open() (*fetcher.Fetcher, fetcher.DockerConfig, error) {
 	var none fetcher.DockerConfig
 	config := fetcher.Config{
 		Platform: o.platform.Platform, MaxConcurrentBlobs: int(o.blobs), StallTimeout: time.Duration(o.stall),
-		ChunksPerBlob: int(o.chunks), CacheDir: o.cacheDir,
+		ChunksPerBlob: int(o.chunks), CacheDir: o.cacheDir, HostsDir: o.hostsDir,
 		UserAgent: "docker-fetcher/" + version,
 	}
 	var err error

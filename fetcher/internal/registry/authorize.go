@@ -55,7 +55,7 @@ func (a *attempt) send(ctx context.Context, step auth.Step) (*http.Response, err
 		header["Authorization"] = []string{authorization}
 	}
 	req := (&http.Request{Method: a.method, URL: a.url, Header: header}).WithContext(ctx)
-	resp, err := outgoing{a.client, a.registry}.send(req, &a.throttled)
+	resp, err := a.outgoing.send(req, &a.throttled)
 	if err != nil {
 		return nil, a.failure(ctx, a.method, a.url, err)
 	}
@@ -113,11 +113,9 @@ func (a *attempt) exchange(ctx context.Context, step auth.Step) error {
 // the endpoint's own answer is the one to report.
 func (a *attempt) probe(ctx context.Context, step auth.Step) error {
 	outcome := auth.Outcome{Step: step}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.registry.String()+"/v2/", nil)
-	if err != nil {
-		return err
-	}
-	resp, err := outgoing{a.client, a.registry}.Do(req)
+	root := a.at("")
+	req := (&http.Request{Method: http.MethodGet, URL: root, Header: http.Header{}}).WithContext(ctx)
+	resp, err := a.Do(req)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -170,7 +168,10 @@ func (a *attempt) gaveUp() error {
 // token servers and to where it redirects. It implements auth.Doer.
 type outgoing struct {
 	client   *Client
-	registry *url.URL
+	registry *url.URL    // scheme and host
+	pool     *transports // of its connections
+	mirror   bool        // nothing is repeated: there is a next host
+	anywhere bool        // it may lead to internal addresses
 }
 
 // Do sends req and returns the first answer that is not a redirect and not a
@@ -182,8 +183,11 @@ func (o outgoing) Do(req *http.Request) (*http.Response, error) {
 
 // send is Do, and notes whether there was a 429.
 func (o outgoing) send(req *http.Request, throttled *bool) (*http.Response, error) {
+	if o.mirror {
+		return o.follow(req, false)
+	}
 	return retry(req, func(req *http.Request) (*http.Response, error) {
-		resp, err := o.client.follow(req, o.registry)
+		resp, err := o.follow(req, false)
 		*throttled = *throttled || err == nil && resp.StatusCode == http.StatusTooManyRequests
 		return resp, err
 	})

@@ -55,7 +55,7 @@ func (b *blob) open(ctx context.Context, r transfer.Request) (transfer.Content, 
 	case err != nil:
 		return transfer.Content{}, err
 	}
-	content, err := content(resp, r)
+	content, err := contentOf(resp, r)
 	if err != nil {
 		_ = resp.Body.Close()
 		return transfer.Content{}, &Error{
@@ -63,7 +63,7 @@ func (b *blob) open(ctx context.Context, r transfer.Request) (transfer.Content, 
 			Message: err.Error(), Hint: "is there a proxy in between that changes answers?", Err: err,
 		}
 	}
-	content.RoundTrip = b.repository.client.trips.to(resp.Request.URL)
+	content.RoundTrip = b.repository.pool.trips.to(resp.Request.URL)
 	content.Throttled = q.throttled
 	return content, nil
 }
@@ -94,7 +94,7 @@ func (b *blob) ask(ctx context.Context, q *request) (*http.Response, error) {
 // the registry knows of another.
 func (b *blob) straight(ctx context.Context, q *request, target *url.URL) *http.Response {
 	req := (&http.Request{Method: q.method, URL: target, Header: q.header}).WithContext(ctx)
-	resp, err := b.repository.client.follow(req, b.repository.registry)
+	resp, err := b.repository.follow(req, true)
 	if err == nil {
 		if served(resp) {
 			return resp
@@ -102,7 +102,7 @@ func (b *blob) straight(ctx context.Context, q *request, target *url.URL) *http.
 		q.throttled = q.throttled || resp.StatusCode == http.StatusTooManyRequests
 		discard(resp)
 	}
-	if ended := context.Cause(ctx); ended == nil || errors.Is(ended, errLate) {
+	if ended := context.Cause(ctx); ended == nil || errors.As(ended, new(lateError)) {
 		b.target.CompareAndSwap(target, nil)
 	}
 	return nil
@@ -121,8 +121,10 @@ func (r *Repository) Has(ctx context.Context, d digest.Digest) (size int64, err 
 }
 
 func (r *Repository) blobRequest(method string, d digest.Digest) *request {
-	return r.request(method, "blobs/"+d.String(), "BLOB_NOT_FOUND", http.Header{"Accept": anything, "Accept-Encoding": identity})
+	return r.request(method, "blobs/"+d.String(), blobMissing, http.Header{"Accept": anything, "Accept-Encoding": identity})
 }
+
+const blobMissing = "BLOB_NOT_FOUND"
 
 var anything, identity = []string{"*/*"}, []string{"identity"}
 

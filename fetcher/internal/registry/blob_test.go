@@ -235,7 +235,7 @@ func FuzzARangeIsHeldToWhatWasAsked(f *testing.F) {
 		resp := &http.Response{StatusCode: 206, ContentLength: length, Body: http.NoBody, Header: http.Header{
 			"Content-Range": {field}, "Content-Type": {mediaType},
 		}}
-		c, err := content(resp, transfer.Request{Offset: offset, Length: asked})
+		c, err := contentOf(resp, transfer.Request{Offset: offset, Length: asked})
 		if err != nil {
 			return
 		}

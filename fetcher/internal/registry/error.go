@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -36,7 +37,7 @@ type Error struct {
 
 // Error joins the parts with semicolons.
 func (e *Error) Error() string {
-	s := e.Method + " " + e.URL + ": " + e.told()
+	s := strings.TrimPrefix(e.Method+" "+e.URL+": ", " : ") + e.told()
 	for _, more := range []string{e.Tried, e.Hint} {
 		if more != "" {
 			s += "; " + more
@@ -120,6 +121,8 @@ func (r *Repository) meaning(resp *http.Response) (reason, hint string) {
 		return "REGISTRY_DENIED", fmt.Sprintf("the credential of key %q may not pull %s", r.credential.Key, r.name)
 	case overloaded(status):
 		return overloadMeaning(status)
+	case status == http.StatusProxyAuthRequired:
+		return "REGISTRY_UNREACHABLE", "give the proxy's user and password in HTTP_PROXY, as http://USER:PASSWORD@HOST:PORT"
 	case status == http.StatusBadRequest && r.registry.Scheme == "http":
 		return "REGISTRY_UNREACHABLE", "if the registry speaks https, leave out #http"
 	}
@@ -193,23 +196,73 @@ func (r *Repository) failure(ctx context.Context, method string, u *url.URL, err
 }
 
 func transportMeaning(err error) (reason, hint string) {
-	var unknown x509.UnknownAuthorityError
-	var certificate *tls.CertificateVerificationError
-	var record tls.RecordHeaderError
 	var redirect *redirectError
+	var proxy *proxyError
+	var op *net.OpError
 	switch {
 	case errors.Is(err, ErrInsecureRedirect):
 		return "INSECURE_REGISTRY_REFUSED", ""
 	case errors.As(err, &redirect):
 		return "REGISTRY_UNREACHABLE", "the redirect is wrong; tell the registry's operator"
 	case errors.Is(err, ErrInternalAddress):
-		return "INSECURE_REGISTRY_REFUSED", "a registry on the Internet has no business there; tell its operator"
-	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
-		return "TLS_FAILED", "the registry speaks plain http: say so with #http at the end of the URI"
-	case errors.As(err, &unknown):
-		return "TLS_FAILED", "add the registry's CA to the file that SSL_CERT_FILE names"
-	case errors.As(err, &certificate):
-		return "TLS_FAILED", "check the registry's certificate and this machine's clock"
+		return "INSECURE_REGISTRY_REFUSED", "a registry on the Internet has no business there; tell its operator, or allow it by private_redirects in hosts.toml"
+	case errors.As(err, &proxy):
+		return "REGISTRY_UNREACHABLE", proxy.hint()
+	case errors.As(err, &op) && op.Op == "proxyconnect":
+		return "REGISTRY_UNREACHABLE", "check the proxy that HTTPS_PROXY names, or put the registry into NO_PROXY"
+	}
+	if hint := tlsHint(err); hint != "" {
+		return "TLS_FAILED", hint
 	}
 	return "REGISTRY_UNREACHABLE", "check the host, the port and the network"
+}
+
+// tlsHint says what to do about an error of TLS; "": it is none.
+func tlsHint(err error) string {
+	var record tls.RecordHeaderError
+	var unknown x509.UnknownAuthorityError
+	var invalid x509.CertificateInvalidError
+	var name x509.HostnameError
+	var certificate *tls.CertificateVerificationError
+	var alert tls.AlertError
+	switch {
+	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
+		return "the registry speaks plain http: say so with #http at the end of the URI, or by http:// in hosts.toml"
+	case errors.As(err, &unknown):
+		return "add the CA as ca in hosts.toml, or to the file that SSL_CERT_FILE names"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "the certificate has expired or is not valid yet; renew it, or set this machine's clock"
+	case errors.As(err, &name):
+		return "the certificate is for other names; ask the registry by one of them"
+	case errors.As(err, &certificate):
+		return "the registry's certificate does not hold; tell its operator"
+	case errors.As(err, &alert):
+		return "if the registry wants a client certificate, name it as client in hosts.toml"
+	}
+	return ""
+}
+
+// proxyError is a proxy that does not connect to where it was asked to.
+type proxyError struct {
+	proxy  string // host and port
+	status int
+}
+
+func (e *proxyError) Error() string {
+	return fmt.Sprintf("the proxy %s answers %d %s to CONNECT", e.proxy, e.status, http.StatusText(e.status))
+}
+
+func (e *proxyError) hint() string {
+	if e.status == http.StatusProxyAuthRequired {
+		return "give the proxy's user and password in HTTPS_PROXY, as http://USER:PASSWORD@HOST:PORT"
+	}
+	return "the proxy may not connect there; ask its operator, or put the registry into NO_PROXY"
+}
+
+// connected is an http.Transport's OnProxyConnectResponse.
+func connected(_ context.Context, proxy *url.URL, _ *http.Request, resp *http.Response) error {
+	if resp.StatusCode == http.StatusOK {
+		return nil
+	}
+	return &proxyError{proxy.Host, resp.StatusCode}
 }

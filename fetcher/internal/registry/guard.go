@@ -23,6 +23,7 @@ var ErrInternalAddress = errors.New("a public registry leads to an internal addr
 // server can answer one thing to a check and another to the dial, and no
 // connection that was made for somebody else is there to be found.
 type transports struct {
+	given           http.RoundTripper // what both were made of
 	inside, outside http.RoundTripper
 	dialer          *dialer // of inside; nil: its connections are not ours to make
 	trips           *roundTrips
@@ -35,7 +36,7 @@ func newTransports(given http.RoundTripper) transports {
 	if given == nil {
 		given = NewTransport(nil)
 	}
-	t := transports{inside: given, outside: given, trips: &roundTrips{known: map[string]time.Duration{}}}
+	t := transports{given: given, inside: given, outside: given, trips: &roundTrips{known: map[string]time.Duration{}}}
 	original, ok := given.(*http.Transport)
 	if !ok {
 		return t
@@ -73,7 +74,7 @@ func guarded(dial dial) dial {
 }
 
 // CloseIdleConnections closes the connections that no request uses.
-func (t transports) CloseIdleConnections() {
+func (t *transports) CloseIdleConnections() {
 	if t.dialer != nil {
 		t.dialer.closeIdle()
 	}
@@ -84,13 +85,17 @@ func (t transports) CloseIdleConnections() {
 	}
 }
 
-// roundTrip sends one request to which registry led.
-func (c *Client) roundTrip(req *http.Request, registry *url.URL) (*http.Response, error) {
-	send := c.away
-	if sameOrigin(req.URL, registry) {
-		send = c.home
+// roundTrip sends one request to which the registry led. What the registry names
+// for itself, such as its token server, has the host's own TLS; where it
+// redirects to has not.
+func (o outgoing) roundTrip(req *http.Request, redirected bool) (*http.Response, error) {
+	send, pool := o.away, o.pool
+	if sameOrigin(req.URL, o.registry) {
+		send = o.home
+	} else if redirected {
+		pool = &o.client.transports
 	}
-	resp, err := send(req, registry)
+	resp, err := send(req, pool)
 	if err == nil && !bulk(req, resp) {
 		resp.Body = hurry(resp.Body)
 	}
@@ -99,36 +104,38 @@ func (c *Client) roundTrip(req *http.Request, registry *url.URL) (*http.Response
 
 // home sends a request to the registry itself, which may be anywhere, and notes
 // where it is, unless its name says so.
-func (c *Client) home(req *http.Request, registry *url.URL) (*http.Response, error) {
-	if _, known := literal(registry.Hostname()); known || c.proxied(req) {
-		return c.inside.RoundTrip(req)
+func (o outgoing) home(req *http.Request, pool *transports) (*http.Response, error) {
+	if _, known := literal(o.registry.Hostname()); known || pool.proxied(req) {
+		return pool.inside.RoundTrip(req)
 	}
 	var at net.Addr
-	resp, err := c.inside.RoundTrip(req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+	resp, err := pool.inside.RoundTrip(req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) { at = info.Conn.RemoteAddr() },
 	})))
 	if err == nil && at != nil {
+		c := o.client
 		c.mu.Lock()
-		note(c.internal, registry.Host, isInternal(at))
+		note(c.internal, o.registry.Host, isInternal(at))
 		c.mu.Unlock()
 	}
 	return resp, err
 }
 
 // away sends a request to where the registry led. One that is inside may lead
-// anywhere. Through a proxy it is the proxy that resolves names and dials; then
-// only addresses that are written as such are judged.
-func (c *Client) away(req *http.Request, registry *url.URL) (*http.Response, error) {
-	if c.isInside(registry) {
-		return c.inside.RoundTrip(req)
+// anywhere, and so may one of which the operator says so. Through a proxy it is
+// the proxy that resolves names and dials; then only addresses that are written
+// as such are judged.
+func (o outgoing) away(req *http.Request, pool *transports) (*http.Response, error) {
+	if o.anywhere || o.client.isInside(o.registry) {
+		return pool.inside.RoundTrip(req)
 	}
 	if addr, known := literal(req.URL.Hostname()); known && internal(addr) {
 		return nil, fmt.Errorf("%w: %s", ErrInternalAddress, req.URL.Hostname())
 	}
-	if c.proxied(req) {
-		return c.inside.RoundTrip(req)
+	if pool.proxied(req) {
+		return pool.inside.RoundTrip(req)
 	}
-	return c.outside.RoundTrip(req)
+	return pool.outside.RoundTrip(req)
 }
 
 // bulk reports whether a body is a blob's, which the transfer watches; any other
@@ -149,8 +156,8 @@ func (c *Client) isInside(registry *url.URL) bool {
 }
 
 // proxied reports whether a request goes through a proxy.
-func (c *Client) proxied(req *http.Request) bool {
-	t, ok := c.inside.(*http.Transport)
+func (p *transports) proxied(req *http.Request) bool {
+	t, ok := p.inside.(*http.Transport)
 	if !ok || t.Proxy == nil {
 		return false
 	}

@@ -128,7 +128,8 @@ func TestATransportsOwnWayToSpeakTLSIsGuardedToo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.away(req, &url.URL{Scheme: "https", Host: "registry.example"}); !errors.Is(err, ErrInternalAddress) {
+	o := outgoing{client: c, registry: &url.URL{Scheme: "https", Host: "registry.example"}, pool: &c.transports}
+	if _, err := o.away(req, o.pool); !errors.Is(err, ErrInternalAddress) {
 		t.Errorf("got %v", err)
 	}
 }

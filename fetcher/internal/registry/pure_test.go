@@ -39,11 +39,13 @@ func TestRedirected(t *testing.T) {
 				req.Body, req.GetBody = nil, nil
 			}
 			req.Header.Set("Authorization", "Bearer t")
+			req.Header.Set("X-Mirror-Key", "of the operator")
+			req.Header.Set("Range", "bytes=1-")
 			target, err := url.Parse(test.to)
 			if err != nil {
 				t.Fatal(err)
 			}
-			next, err := redirected(req, 307, target)
+			next, err := redirect(req, 307, target)
 			if err != nil {
 				if test.want == "" || !strings.Contains(err.Error(), test.want) {
 					t.Errorf("got error %v", err)
@@ -52,6 +54,9 @@ func TestRedirected(t *testing.T) {
 			}
 			if got := next.Header.Get("Authorization"); got != test.want || next.Method != test.method {
 				t.Errorf("got %s with Authorization %q, want %q", next.Method, got, test.want)
+			}
+			if key := next.Header.Get("X-Mirror-Key"); (key != "") != (test.want != "") || next.Header.Get("Range") == "" {
+				t.Errorf("got the operator's field %q and the range %q", key, next.Header.Get("Range"))
 			}
 			if req.Header.Get("Authorization") != "Bearer t" {
 				t.Error("the first request was changed")

@@ -12,8 +12,8 @@ import (
 	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/transfer"
 )
 
-// content holds what an answer says of its bytes against what was asked for.
-func content(resp *http.Response, asked transfer.Request) (transfer.Content, error) {
+// contentOf holds what an answer says of its bytes against what was asked for.
+func contentOf(resp *http.Response, asked transfer.Request) (transfer.Content, error) {
 	c := transfer.Content{ReadCloser: resp.Body, Total: resp.ContentLength, Validator: strong(resp.Header.Get("ETag"))}
 	if encoding := resp.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
 		return c, fmt.Errorf("the blob came with Content-Encoding %.40q, though identity was asked for", encoding)

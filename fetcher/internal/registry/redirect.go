@@ -3,6 +3,7 @@ package registry
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 )
@@ -12,13 +13,13 @@ const maxRedirects = 10
 // ErrInsecureRedirect is a redirect from https to plain http.
 var ErrInsecureRedirect = errors.New("redirect from https to plain http refused")
 
-// follow sends req, to which registry led, and goes after redirects. A header
+// follow sends req, to which the registry led, and goes after redirects. A header
 // set for one origin (scheme, host and port) never reaches another: net/http's
 // own rule compares host names only, which leaks to another port and breaks
 // object stores there ("Only one auth mechanism allowed").
-func (c *Client) follow(req *http.Request, registry *url.URL) (*http.Response, error) {
+func (o outgoing) follow(req *http.Request, redirected bool) (*http.Response, error) {
 	for range maxRedirects {
-		resp, err := c.roundTrip(req, registry)
+		resp, err := o.roundTrip(req, redirected)
 		if err != nil {
 			return nil, err
 		}
@@ -27,9 +28,10 @@ func (c *Client) follow(req *http.Request, registry *url.URL) (*http.Response, e
 			return resp, err
 		}
 		discard(resp)
-		if req, err = redirected(req, resp.StatusCode, target); err != nil {
+		if req, err = redirect(req, resp.StatusCode, target); err != nil {
 			return nil, &redirectError{err}
 		}
+		redirected = true
 	}
 	return nil, &redirectError{fmt.Errorf("stopped after %d redirects", maxRedirects)}
 }
@@ -55,8 +57,8 @@ func location(resp *http.Response) (*url.URL, error) {
 	return target, nil
 }
 
-// redirected returns the request that a redirect asks for.
-func redirected(req *http.Request, status int, target *url.URL) (*http.Request, error) {
+// redirect returns the request that a redirect asks for.
+func redirect(req *http.Request, status int, target *url.URL) (*http.Request, error) {
 	from := req.URL
 	switch {
 	case target.Scheme != "http" && target.Scheme != "https", target.Host == "":
@@ -71,7 +73,7 @@ func redirected(req *http.Request, status int, target *url.URL) (*http.Request, 
 	next := req.Clone(req.Context())
 	next.URL, next.Host = target, ""
 	if !sameOrigin(from, target) {
-		next.Header.Del("Authorization")
+		maps.DeleteFunc(next.Header, func(name string, _ []string) bool { return !travels[name] })
 	}
 	switch {
 	case req.Body == nil:
@@ -84,6 +86,12 @@ func redirected(req *http.Request, status int, target *url.URL) (*http.Request, 
 	body, err := req.GetBody()
 	next.Body = body
 	return next, err
+}
+
+// travels are the fields that another origin gets too. What an operator has sent
+// to a mirror may be a secret.
+var travels = map[string]bool{
+	"Accept": true, "Accept-Encoding": true, "Content-Type": true, "If-Range": true, "Range": true, "User-Agent": true,
 }
 
 func sameOrigin(a, b *url.URL) bool {

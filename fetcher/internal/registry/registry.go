@@ -29,17 +29,20 @@ type Client struct {
 	transports
 	userAgent []string
 
-	roots sync.Once
+	roots  sync.Once
+	health health
 
 	mu       sync.Mutex
+	pools    map[*Host]*transports
 	sessions map[sessionKey]*used
 	plain    map[string]bool // loopback registries: do they speak plain http?
 	internal map[string]bool // registries: did they answer from an internal address?
 }
 
-// sessionKey keeps tenants apart: one registry and one credential.
+// sessionKey keeps tenants apart: one registry, or mirror, and one credential.
 type sessionKey struct {
 	registry   string
+	host       *Host
 	credential [sha256.Size]byte
 }
 
@@ -62,7 +65,7 @@ const (
 func New(transport http.RoundTripper, userAgent string) *Client {
 	return &Client{
 		transports: newTransports(transport), userAgent: []string{userAgent},
-		sessions: map[sessionKey]*used{}, plain: map[string]bool{}, internal: map[string]bool{},
+		pools: map[*Host]*transports{}, sessions: map[sessionKey]*used{}, plain: map[string]bool{}, internal: map[string]bool{},
 	}
 }
 
@@ -72,8 +75,9 @@ type Repository struct {
 	// need a token: they are made while that is asked for. Set it before use.
 	Ahead int
 
-	client     *Client
-	registry   *url.URL // scheme and host
+	outgoing
+	configured *Host  // nil: the registry, of which no file says anything
+	ns         string // the registry that a mirror is asked for; "": it is none
 	name       string
 	identity   string
 	session    *auth.Session
@@ -92,18 +96,35 @@ func (c *Client) Repository(ctx context.Context, ref scheme.Reference, m credent
 			u.Scheme = "http"
 		}
 	}
+	return c.repository(ref, u, nil, m, warn)
+}
+
+// RepositoryAt is Repository at a host that files name for its registry.
+func (c *Client) RepositoryAt(h *Host, ref scheme.Reference, m credential.Match, warn func(string)) *Repository {
+	return c.repository(ref, &url.URL{Scheme: h.URL.Scheme, Host: h.URL.Host}, h, m, warn)
+}
+
+func (c *Client) repository(ref scheme.Reference, u *url.URL, h *Host, m credential.Match, warn func(string)) *Repository {
 	key := sessionKey{
-		registry:   u.String(),
+		registry: u.String(), host: h,
 		credential: sum(m.Credential.Username, m.Credential.Password, m.Credential.IdentityToken, m.Credential.RegistryToken),
 	}
 	identity := sum(key.registry, string(key.credential[:]), ref.Repository)
 	if u.Scheme == "https" {
 		c.roots.Do(readRoots)
 	}
-	return &Repository{
-		client: c, registry: u, name: ref.Repository, identity: hex.EncodeToString(identity[:]),
-		session: c.session(key, u, m.Credential), credential: m, warn: warn,
+	r := &Repository{
+		outgoing: outgoing{client: c, registry: u, pool: c.pool(h)}, configured: h,
+		name: ref.Repository, identity: hex.EncodeToString(identity[:]), credential: m, warn: warn,
 	}
+	if h != nil {
+		r.mirror, r.anywhere = h.Mirror, h.PrivateRedirects
+	}
+	if r.mirror {
+		r.ns = ref.Authority()
+	}
+	r.session = c.session(key, r.outgoing, m.Credential)
+	return r
 }
 
 // sum is a hash of the parts, of which none runs into the next.
@@ -116,7 +137,7 @@ func sum(parts ...string) [sha256.Size]byte {
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
-func (c *Client) session(key sessionKey, registry *url.URL, cred credential.Credential) *auth.Session {
+func (c *Client) session(key sessionKey, o outgoing, cred credential.Credential) *auth.Session {
 	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -126,7 +147,7 @@ func (c *Client) session(key sessionKey, registry *url.URL, cred credential.Cred
 		if len(c.sessions) >= maxSessions {
 			clear(c.sessions)
 		}
-		s = &used{Session: auth.NewSession(outgoing{c, registry}, registry, cred)}
+		s = &used{Session: auth.NewSession(o, o.registry, cred)}
 		c.sessions[key] = s
 	}
 	s.at = now
@@ -160,10 +181,28 @@ type request struct {
 
 // request returns one for a path below /v2/NAME/.
 func (r *Repository) request(method, path, missing string, header http.Header) *request {
-	u := *r.registry
-	u.Path = "/v2/" + r.name + "/" + path
 	header["User-Agent"] = r.client.userAgent
-	return &request{method: method, url: &u, header: header, missing: missing}
+	if r.configured != nil {
+		maps.Copy(header, r.configured.Header)
+	}
+	return &request{method: method, url: r.at(r.name + "/" + path), header: header, missing: missing}
+}
+
+// at is a URL of the API. A mirror is told whose content is meant, as containerd does.
+func (r *Repository) at(path string) *url.URL {
+	u := *r.registry
+	u.Path = "/v2/" + path
+	if r.configured != nil {
+		prefix := r.configured.URL.Path
+		if !r.configured.Override {
+			prefix += "/v2"
+		}
+		u.Path = prefix + "/" + path
+	}
+	if r.ns != "" {
+		u.RawQuery = url.Values{"ns": {r.ns}}.Encode()
+	}
+	return &u
 }
 
 // ask sends a request with the authorization that the registry asks for, and

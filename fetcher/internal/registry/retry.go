@@ -80,6 +80,7 @@ func permanent(err error) bool {
 	var unknown x509.UnknownAuthorityError
 	var alert tls.AlertError
 	var redirect *redirectError
+	var proxy *proxyError
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, ErrInternalAddress), errors.Is(err, http.ErrSchemeMismatch),
 		errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &unknown), errors.As(err, &alert),
@@ -87,6 +88,8 @@ func permanent(err error) bool {
 		return true
 	case errors.As(err, &dns):
 		return dns.IsNotFound
+	case errors.As(err, &proxy):
+		return proxy.status < 500
 	}
 	return false
 }

@@ -20,19 +20,38 @@ const (
 	leastPerSec = 16 << 10
 )
 
-// errLate is the end of the answerBudget.
-var errLate = fmt.Errorf("no answer within %v", answerBudget)
+// lateError is an answer that did not come in time.
+type lateError time.Duration
 
-// inTime does ask for q, whose answer has to come within the answerBudget. The
-// time for the body is the reader's to bound.
+func (e lateError) Error() string { return fmt.Sprintf("no answer within %v", time.Duration(e)) }
+
+// mirrorWait is how long a mirror may take for the first byte of a blob, where
+// the operator does not say: one that gets blobs from its peers has the whole
+// blob before it answers.
+const mirrorWait = 5 * time.Minute
+
+// budget is the longest wait for the answer to q.
+func (r *Repository) budget(q *request) time.Duration {
+	switch {
+	case r.configured != nil && r.configured.Wait > 0:
+		return r.configured.Wait
+	case r.mirror && q.missing == blobMissing:
+		return mirrorWait
+	}
+	return answerBudget
+}
+
+// inTime does ask for q, whose answer has to come within its budget. The time
+// for the body is the reader's to bound.
 func (r *Repository) inTime(ctx context.Context, q *request, ask func(context.Context, *request) (*http.Response, error)) (*http.Response, error) {
 	limited, cancel := context.WithCancelCause(ctx)
-	late := time.AfterFunc(answerBudget, func() { cancel(errLate) })
+	budget := r.budget(q)
+	late := time.AfterFunc(budget, func() { cancel(lateError(budget)) })
 	defer late.Stop()
 	resp, err := ask(limited, q)
 	if err != nil {
-		if ctx.Err() == nil && errors.Is(context.Cause(limited), errLate) {
-			err = r.failure(ctx, q.method, q.url, errLate)
+		if ended := context.Cause(limited); ctx.Err() == nil && errors.As(ended, new(lateError)) {
+			err = r.failure(ctx, q.method, q.url, ended)
 		}
 		cancel(nil)
 		return nil, err

@@ -23,7 +23,7 @@ const (
 // which tells how far the registry is; where it is near, or behind a proxy; with
 // a transport that makes its connections in a way of its own.
 func (r *Repository) Warm(n int) {
-	if d := r.client.dialer; d != nil && r.RoundTrip() > nearby {
+	if d := r.pool.dialer; d != nil && r.RoundTrip() > nearby {
 		d.warm(endpoint{address(r.registry), r.registry.Scheme == "https"}, n)
 	}
 }

@@ -63,6 +63,7 @@ type Options struct {
 	Have    int64         // so many first bytes are in the sink already
 	Stall   time.Duration // the longest wait for bytes that matter; positive
 	Streams int           // at most so many for this blob; 0: no bound of its own; 1: no ranges but to resume
+	Once    bool          // the first connection that breaks ends it: there is another host to go on from
 	// Progress is told, with each read, how many more bytes arrived, and that
 	// they and Have are gone again when the blob begins anew; may be nil.
 	// Concurrent.
@@ -223,7 +224,7 @@ func (t *transfer) recover(ctx context.Context, err error) error {
 	failures := t.failures
 	end := &Error{Offset: t.plan.reached(), Attempts: t.attempt(), Err: broken.error}
 	t.mu.Unlock()
-	if failures >= maxFailures || !alive {
+	if t.Once || failures >= maxFailures || !alive {
 		return end
 	}
 	return wait(ctx, failures)

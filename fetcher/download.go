@@ -1,0 +1,108 @@
+package fetcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/content"
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/registry"
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/transfer"
+)
+
+// download is one blob on its way from the hosts that have it.
+type download struct {
+	*job
+	desc     Descriptor
+	progress *active
+	open     func() (*content.Writer, error) // where w is nil
+	w        *content.Writer
+}
+
+func (d *download) close() {
+	if d.w != nil {
+		_ = d.w.Close()
+	}
+}
+
+// run asks the hosts, one after the other, until the blob is complete, verified
+// and under its name. What one host sent is kept for the next, unless it is wrong.
+func (d *download) run(ctx context.Context, lanes []lane) (size int64, err error) {
+	var failed registry.Failed
+	for _, l := range lanes {
+		err := d.from(ctx, l)
+		if err == nil {
+			l.repository.Told(nil)
+			return d.w.Size(), nil
+		}
+		if ctx.Err() != nil || local(err) {
+			return 0, d.failed(err)
+		}
+		l.repository.Told(err)
+		failed.Add(l.repository, err)
+		if registry.Wrong(err) && l.repository.Mirror() {
+			if err := d.restart(); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return 0, d.failed(failed.Err(d.route.File))
+}
+
+func (d *download) failed(err error) error {
+	return fmt.Errorf("blob %s of %s: %w", d.desc.Digest, d.ref.Name(), err)
+}
+
+// from goes on with the blob at one host. One that came in pieces and is wrong
+// may be right in one piece: not all that answer for a host need have the same.
+func (d *download) from(ctx context.Context, l lane) error {
+	turn, err := l.streams.Turn(ctx, d.desc.Size) // before a file is open
+	if err != nil {
+		return err
+	}
+	defer turn.End()
+	if d.w == nil {
+		if d.w, err = d.open(); err != nil {
+			return err
+		}
+	}
+	options := transfer.Options{
+		Size: d.desc.Size, Have: d.w.Contiguous(), Stall: d.stall, Streams: d.chunks,
+		Once: l.repository.Mirror(), Progress: d.progress.more,
+	}
+	d.progress.follow(options.Have)
+	pieced, err := d.copy(ctx, turn, l, options)
+	if !pieced || !errors.Is(err, content.ErrDigest) {
+		return err
+	}
+	if err := d.restart(); err != nil {
+		return err
+	}
+	options.Have, options.Streams = 0, 1
+	_, err = d.copy(ctx, turn, l, options)
+	return err
+}
+
+// restart forgets all that came.
+func (d *download) restart() error {
+	d.progress.more(-d.progress.offset.Load(), 1)
+	return d.w.Restart()
+}
+
+func (d *download) copy(ctx context.Context, turn *transfer.Turn, l lane, o transfer.Options) (pieced bool, err error) {
+	pieced, err = turn.Copy(ctx, l.repository.Blob(d.desc.Digest), d.w, o)
+	if err == nil {
+		err = d.w.Verify(ctx) // most of a large partial is hashed only now
+	}
+	if err == nil {
+		err = d.w.Commit()
+	}
+	return pieced, err
+}
+
+// local reports whether no other host would fare better.
+func local(err error) bool {
+	var here *content.LocalError
+	var own *Error // a panic
+	return errors.As(err, &here) || errors.As(err, &own)
+}
