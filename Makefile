@@ -12,7 +12,7 @@ GOVULNCHECK   = go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 MODULES       = . integration
 FUZZTIME     ?= 30s
 
-.PHONY: demo build test check format vet lint generate python fresh cross fuzz bench vulncheck image
+.PHONY: demo build test check format vet lint generate python fresh cross fuzz bench fleet vulncheck image
 
 # Compiled without optimization, the executable too: that halves a first build,
 # which is most of what a newcomer waits for.
@@ -58,6 +58,10 @@ fuzz: ## every fuzz target, FUZZTIME each
 
 bench: ## launch and start, transfer, content, cache, cold and warm fetches
 	go test -run '^$$' -bench . -benchmem ./...
+
+# The module that has Kraken's requirements. No other target runs it.
+fleet: ## six agents of a peer-to-peer registry with a fetcher each, and the plan for 10,000; needs root, gcc and Debian's nginx-light
+	cd integration/fleet && go vet ./... && go test ./simulate && go test -v -count=1 -timeout 10m .
 
 vulncheck:
 	@for m in $(MODULES); do (cd $$m && $(GOVULNCHECK) ./...) || exit 1; done
