@@ -38,7 +38,7 @@ func (j *job) connections(blobs []Descriptor) int {
 // one of the cache is handed out: nothing was asked of it yet. Where it won't
 // tell, the blob is fetched without the cache.
 func (j *job) permitted(ctx context.Context, blob Descriptor) (Descriptor, error) {
-	reader := j.route.Origin.Identity()
+	reader := j.route.Identity()
 	if j.cache == nil || j.grants.has(reader, blob.Digest) {
 		return blob, nil
 	}
@@ -50,7 +50,7 @@ func (j *job) permitted(ctx context.Context, blob Descriptor) (Descriptor, error
 	if err != nil {
 		return blob, err
 	}
-	if size > 0 { // some answer 0 to any HEAD
+	if size > 0 && j.route.File == "" { // some answer 0 to any HEAD, and a mirror's word is not the registry's
 		blob.Size = size
 	}
 	j.grants.add(reader, []Descriptor{blob})
@@ -98,7 +98,7 @@ func (j *job) transfer(ctx context.Context, blobs []Descriptor) ([]File, error) 
 // blob fetches one blob, or takes part in the flight that does.
 func (j *job) blob(ctx context.Context, pilot pilot, lanes []lane, desc Descriptor) (File, error) {
 	name := cmp.Or(j.output, content.BlobName(desc.Digest))
-	r := route{j.dir.Path(), name, desc.Digest, j.route.Origin.Identity(), j.stall}
+	r := route{j.dir.Path(), name, desc.Digest, j.route.Identity(), j.stall}
 	f, flying := j.flights.join(ctx, r, j, desc.Size)
 	mine := flying != nil
 	if mine {

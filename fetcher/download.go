@@ -1,6 +1,7 @@
 package fetcher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,19 +31,29 @@ func (d *download) close() {
 func (d *download) run(ctx context.Context, lanes []lane) (size int64, err error) {
 	var failed registry.Failed
 	for _, l := range lanes {
-		err := d.from(ctx, l)
-		if err == nil {
+		said, ok := l.repository.Admitted(ctx)
+		var before int64
+		if ok {
+			before, said, err = d.from(ctx, l)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return 0, d.failed(cmp.Or(err, ctx.Err()))
+		case !ok, said != "":
+			failed.Skip(l.repository, said)
+			continue
+		case err == nil:
 			l.repository.Told(nil)
 			return d.w.Size(), nil
-		}
-		if ctx.Err() != nil || local(err) {
+		case local(err):
 			return 0, d.failed(err)
 		}
 		l.repository.Told(err)
 		failed.Add(l.repository, err)
-		if registry.Wrong(err) && l.repository.Mirror() {
+		// What an answer says of its size is wrong before a byte of it is written.
+		if registry.Wrong(err) && l.repository.Once() && (errors.Is(err, content.ErrDigest) || d.w.Contiguous() > before) {
 			if err := d.restart(); err != nil {
-				return 0, err
+				return 0, d.failed(err)
 			}
 		}
 	}
@@ -53,34 +64,40 @@ func (d *download) failed(err error) error {
 	return fmt.Errorf("blob %s of %s: %w", d.desc.Digest, d.ref.Name(), err)
 }
 
-// from goes on with the blob at one host. One that came in pieces and is wrong
-// may be right in one piece: not all that answer for a host need have the same.
-func (d *download) from(ctx context.Context, l lane) error {
-	turn, err := l.streams.Turn(ctx, d.desc.Size) // before a file is open
+// from goes on with the blob at one host, from byte before; or says why that is
+// left alone, where it went down while this blob waited for its turn. A blob that
+// came in pieces and is wrong may be right in one piece, if no other host comes
+// after: not all that answer for a host need have the same.
+func (d *download) from(ctx context.Context, l lane) (before int64, said string, err error) {
+	turn, err := l.streams.Turn(ctx, d.desc.Size) // before a file is open, at the first host
 	if err != nil {
-		return err
+		return 0, "", err
 	}
 	defer turn.End()
+	if said, down := l.repository.Down(); down {
+		return 0, said, nil
+	}
 	if d.w == nil {
 		if d.w, err = d.open(); err != nil {
-			return err
+			return 0, "", err
 		}
 	}
 	options := transfer.Options{
 		Size: d.desc.Size, Have: d.w.Contiguous(), Stall: d.stall, Streams: d.chunks,
-		Once: l.repository.Mirror(), Progress: d.progress.more,
+		Once: l.repository.Once(), Progress: d.progress.more,
 	}
-	d.progress.follow(options.Have)
+	before = options.Have
+	d.progress.follow(before)
 	pieced, err := d.copy(ctx, turn, l, options)
-	if !pieced || !errors.Is(err, content.ErrDigest) {
-		return err
+	if !pieced || options.Once || !errors.Is(err, content.ErrDigest) {
+		return before, "", err
 	}
 	if err := d.restart(); err != nil {
-		return err
+		return before, "", err
 	}
 	options.Have, options.Streams = 0, 1
 	_, err = d.copy(ctx, turn, l, options)
-	return err
+	return before, "", err
 }
 
 // restart forgets all that came.

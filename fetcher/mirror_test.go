@@ -347,3 +347,127 @@ func TestTheCacheIsTheRegistrysWhoeverServed(t *testing.T) {
 	m.fetched()
 	m.counts(0, 0, 2, 2)
 }
+
+func TestWhatTheOperatorHasSentToAHostReachesNoContentHost(t *testing.T) {
+	t.Parallel()
+	m := newMirrored(t, setting{registry: fetchertest.Config{Redirect: true}}, fetchertest.Config{},
+		"server = \"ORIGIN\"\n[header]\nAuthorization = \"Basic of-the-operator\"\n")
+	m.inject(fetchertest.Fault{CutAt: largeSize / 2, Times: 1}) // continued straight at the content host
+	m.fetched()
+	straight := 0
+	for _, q := range m.registry.Requests() {
+		switch {
+		case q.Endpoint == fetchertest.CDN && q.Authorization != "":
+			t.Errorf("the content host got %s", q.Authorization)
+		case q.Endpoint == fetchertest.CDN:
+			straight++
+		case q.Authorization != "Basic of-the-operator":
+			t.Errorf("the registry got %q", q.Authorization)
+		}
+	}
+	if straight < 3 { // config, layer, and the layer's rest
+		t.Errorf("%d requests to the content host", straight)
+	}
+}
+
+func TestATenantHasNothingByAnothersCredentialForAMirror(t *testing.T) {
+	t.Parallel()
+	auth := fetchertest.Auth{Scheme: fetchertest.Basic, Username: "u", Password: "p"}
+	m := newMirrored(t, setting{layers: smallLayer, cached: true, registry: fetchertest.Config{Auth: auth}}, fetchertest.Config{Auth: auth}, oneMirror)
+	fetch := func(config string) error {
+		for _, kind := range []string{"docker", "docker-blob"} {
+			what := m.image.ManifestDigest
+			if kind == "docker-blob" {
+				what = m.layer()
+			}
+			_, err := m.fetcher.Fetch(t.Context(), fetcher.Request{
+				URI: m.uri(kind, what), Directory: t.TempDir(), Config: fetcher.DockerConfig{JSON: []byte(config)},
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := fetch(fmt.Sprintf(`{"auths":{%q:{"username":"u","password":"p"}}}`, m.mirror.Host())); err != nil {
+		t.Fatal(err)
+	}
+	if err := fetch(`{}`); !errors.Is(err, fetcher.ErrUnauthorized) {
+		t.Errorf("another tenant got %v", err)
+	}
+	if err := fetch(fmt.Sprintf(`{"auths":{%q:{"username":"u","password":"p"}}}`, m.mirror.Host())); err != nil {
+		t.Errorf("the mirror is left alone for the refusal of another: %v", err)
+	}
+}
+
+func TestAMirrorThatHangsIsWaitedForOnceWhateverTheNumberOfBlobs(t *testing.T) {
+	t.Parallel()
+	var many [][]byte
+	for i := range 40 {
+		many = append(many, fetchertest.RandomLayer(uint64(i), 1000))
+	}
+	m := newMirrored(t, setting{layers: many}, fetchertest.Config{}, oneMirror+"capabilities = [\"pull\"]\ndocker-fetcher = {wait = \"200ms\"}")
+	m.mirror.Inject(fetchertest.Fault{Match: fetchertest.Match{Endpoint: fetchertest.Blob}, Hold: make(chan struct{})})
+	m.fetched()
+	asked := m.mirror.Count(fetchertest.Blob)
+	if asked > 20 {
+		t.Errorf("it was asked %d times", asked)
+	}
+	m.dir = t.TempDir()
+	m.fetched()
+	if again := m.mirror.Count(fetchertest.Blob); again != asked {
+		t.Errorf("the next fetch asks it %d times", again-asked)
+	}
+}
+
+func TestAMirrorThatIsTheLastToAskIsAskedAgainAsARegistryIs(t *testing.T) {
+	t.Parallel()
+	m := newMirrored(t, setting{layers: smallLayer}, fetchertest.Config{}, "server = \"MIRROR\"\n")
+	m.spoil(fetchertest.Fault{CutAt: 1000, Times: 1})
+	m.mirror.Inject(fetchertest.Fault{Match: fetchertest.Match{Endpoint: fetchertest.Manifest}, Status: http.StatusServiceUnavailable, Times: 1})
+	m.fetched()
+	m.counts(0, 0, 2, 3)
+}
+
+func TestAManifestThatAMirrorCutsOffIsAskedOfTheNextHost(t *testing.T) {
+	t.Parallel()
+	m := newMirrored(t, setting{layers: smallLayer}, fetchertest.Config{}, oneMirror)
+	m.mirror.Inject(fetchertest.Fault{Match: fetchertest.Match{Endpoint: fetchertest.Manifest}, CutAt: 10})
+	m.fetched()
+	m.counts(1, 2, 1, 0) // and such a mirror is left alone
+}
+
+func TestAMirrorsWordForASizeIsNotTheRegistrys(t *testing.T) {
+	t.Parallel()
+	m := newMirrored(t, setting{layers: smallLayer, cached: true, alone: true}, fetchertest.Config{}, oneMirror)
+	m.mirror.Inject(fetchertest.Fault{Match: fetchertest.Match{Endpoint: fetchertest.Blob}, Truncate: 1000})
+	m.fetched()
+}
+
+func TestBytesAreKeptThoughTheNextHostAnswersSomethingElse(t *testing.T) {
+	t.Parallel()
+	second := fetchertest.New(t, fetchertest.Config{})
+	m := newMirrored(t, setting{layers: smallLayer}, fetchertest.Config{}, oneMirror+"[host.\""+second.URL()+"\"]\n")
+	m.spoil(fetchertest.Fault{CutAt: 150_000})
+	second.PutImage("team/app", "latest", fetchertest.Image{Layers: smallLayer})
+	second.Inject(fetchertest.Fault{Match: fetchertest.Match{Endpoint: fetchertest.Blob}, IgnoreRange: true, Body: []byte("<html>log in</html>")})
+	m.fetched()
+	for _, q := range m.registry.Requests() {
+		if q.Identifier == m.layer() && q.Range != "bytes=150000-" {
+			t.Errorf("the registry is asked for the range %q", q.Range)
+		}
+	}
+}
+
+func TestAnErrorNamesTheMirrorsThatAreLeftAlone(t *testing.T) {
+	t.Parallel()
+	down, _ := silent(t)
+	m := newMirrored(t, setting{layers: smallLayer}, fetchertest.Config{}, "server = \"ORIGIN\"\n[host.\""+down+"\"]\n")
+	m.fetched()
+	m.dir = t.TempDir()
+	m.inject(fetchertest.Fault{Status: http.StatusNotFound})
+	e := m.failed(fetcher.BlobNotFound, "404 Not Found")
+	if !strings.Contains(e.Text, "; left alone, as they did not answer: "+down+" (GET ") {
+		t.Error(e.Text)
+	}
+}

@@ -143,7 +143,7 @@ func (f *Fetcher) documents(r *registry.Route) (documents, error) {
 	if d.cache, err = f.caches.Of(r.Origin.Registry()); err != nil {
 		return d, err
 	}
-	d.owner = d.cache.Owner(r.Origin.Identity())
+	d.owner = d.cache.Owner(r.Identity())
 	return d, nil
 }
 

@@ -40,10 +40,16 @@ func (f *Fetcher) route(ctx context.Context, ref scheme.Reference, config Docker
 		theirs := match
 		if h.Mirror && !h.Credentials {
 			if theirs, err = f.lookup(ctx, h.URL.Host, ref.Repository, secret, watch); err != nil {
-				return nil, fmt.Errorf("for the mirror %s: %w", h.URL, err)
+				if ctx.Err() != nil {
+					return nil, ctx.Err()
+				}
+				watch.warn(fmt.Sprintf("the mirror %s is asked without a credential: %v", h.URL, err))
+				theirs = credential.Match{}
 			}
 		}
-		r.Hosts = append(r.Hosts, f.client.RepositoryAt(h, ref, theirs, watch.warn))
+		host := f.client.RepositoryAt(h, ref, theirs, watch.warn)
+		host.File = hosts.File
+		r.Hosts = append(r.Hosts, host)
 	}
 	return r, nil
 }
@@ -65,7 +71,7 @@ type lane struct {
 	streams    *transfer.Group
 }
 
-// lanes are those to the hosts of a route, as they are now.
+// lanes are those to the hosts of a route.
 func (f *Fetcher) lanes(r *registry.Route) []lane {
 	var all []lane
 	for _, host := range r.Able(false) {

@@ -93,9 +93,15 @@ func refusing(resp *http.Response, registry *url.URL, step auth.Step) bool {
 // token is for.
 func (a *attempt) exchange(ctx context.Context, step auth.Step) error {
 	a.Warm(a.Ahead)
-	granted, err := a.session.Exchange(ctx, step)
+	// A blob of a mirror may take minutes; the token for it may not.
+	limited, cancel := context.WithTimeoutCause(ctx, answerBudget, lateError(answerBudget))
+	defer cancel()
+	granted, err := a.session.Exchange(limited, step)
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	if err != nil && limited.Err() != nil {
+		err = context.Cause(limited)
 	}
 	outcome := auth.Outcome{Step: step, Verdict: auth.Granted}
 	if err == nil {
@@ -114,8 +120,8 @@ func (a *attempt) exchange(ctx context.Context, step auth.Step) error {
 func (a *attempt) probe(ctx context.Context, step auth.Step) error {
 	outcome := auth.Outcome{Step: step}
 	root := a.at("")
-	req := (&http.Request{Method: http.MethodGet, URL: root, Header: http.Header{}}).WithContext(ctx)
-	resp, err := a.Do(req)
+	req := (&http.Request{Method: http.MethodGet, URL: root, Header: a.fields(nil)}).WithContext(ctx)
+	resp, err := a.outgoing.send(req, new(bool))
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -170,7 +176,7 @@ type outgoing struct {
 	client   *Client
 	registry *url.URL    // scheme and host
 	pool     *transports // of its connections
-	mirror   bool        // nothing is repeated: there is a next host
+	once     bool        // nothing is repeated: there is a next host
 	anywhere bool        // it may lead to internal addresses
 }
 
@@ -183,7 +189,7 @@ func (o outgoing) Do(req *http.Request) (*http.Response, error) {
 
 // send is Do, and notes whether there was a 429.
 func (o outgoing) send(req *http.Request, throttled *bool) (*http.Response, error) {
-	if o.mirror {
+	if o.once {
 		return o.follow(req, false)
 	}
 	return retry(req, func(req *http.Request) (*http.Response, error) {

@@ -93,7 +93,7 @@ func (b *blob) ask(ctx context.Context, q *request) (*http.Response, error) {
 // and the target forgotten: its signature has expired, or its host fails, and
 // the registry knows of another.
 func (b *blob) straight(ctx context.Context, q *request, target *url.URL) *http.Response {
-	req := (&http.Request{Method: q.method, URL: target, Header: q.header}).WithContext(ctx)
+	req := (&http.Request{Method: q.method, URL: target, Header: travelling(q.header)}).WithContext(ctx)
 	resp, err := b.repository.follow(req, true)
 	if err == nil {
 		if served(resp) {

@@ -173,7 +173,7 @@ func TestATLSHandshakeIsBoundedAndItsErrorsAreThoseOfNetHTTP(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err = c.inside.RoundTrip(req)
-			if _, hint := transportMeaning(err); err == nil || !strings.Contains(err.Error()+hint, test.want) {
+			if _, hint := transportMeaning(err, ""); err == nil || !strings.Contains(err.Error()+hint, test.want) {
 				t.Errorf("got %v", err)
 			}
 			if n := len(c.dialer.open); n != 0 {

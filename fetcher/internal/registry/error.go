@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -32,6 +33,8 @@ type Error struct {
 	Tried, Hint string
 	// RetryAfter is what the registry asked for; 0: nothing.
 	RetryAfter time.Duration
+	// Unanswered: the host that was asked gave no answer at all.
+	Unanswered bool
 	Err        error
 }
 
@@ -175,7 +178,7 @@ func (r *Repository) tokenRefusal(method string, u *url.URL, err error) (auth.Ve
 	case overloaded(token.Status):
 		e.Reason, e.Hint = overloadMeaning(token.Status)
 	case token.Unreachable():
-		e.Reason, e.Hint = transportMeaning(token.Err)
+		e.Reason, e.Hint = transportMeaning(token.Err, r.File)
 	default:
 		e.Reason, e.Hint = "TOKEN_SERVER_REFUSED", "ask the registry's operator: its token server does not do what its challenge says"
 	}
@@ -191,11 +194,13 @@ func (r *Repository) failure(ctx context.Context, method string, u *url.URL, err
 		return ctx.Err()
 	}
 	e := &Error{Method: method, URL: redact(u), Message: r.session.Redact(err.Error()), Err: err}
-	e.Reason, e.Hint = transportMeaning(err)
+	e.Reason, e.Hint = transportMeaning(err, r.File)
+	e.Unanswered = !errors.As(err, new(*targetError)) && !errors.As(err, new(*redirectError)) && !errors.Is(err, ErrInternalAddress)
 	return e
 }
 
-func transportMeaning(err error) (reason, hint string) {
+// transportMeaning is that of an error of a transport; file is Repository.File.
+func transportMeaning(err error, file string) (reason, hint string) {
 	var redirect *redirectError
 	var proxy *proxyError
 	var op *net.OpError
@@ -209,37 +214,68 @@ func transportMeaning(err error) (reason, hint string) {
 	case errors.As(err, &proxy):
 		return "REGISTRY_UNREACHABLE", proxy.hint()
 	case errors.As(err, &op) && op.Op == "proxyconnect":
-		return "REGISTRY_UNREACHABLE", "check the proxy that HTTPS_PROXY names, or put the registry into NO_PROXY"
+		return "REGISTRY_UNREACHABLE", "check the proxy that HTTPS_PROXY or HTTP_PROXY names, or put the registry into NO_PROXY"
 	}
-	if hint := tlsHint(err); hint != "" {
+	if hint := tlsHint(err, file); hint != "" {
 		return "TLS_FAILED", hint
 	}
 	return "REGISTRY_UNREACHABLE", "check the host, the port and the network"
 }
 
 // tlsHint says what to do about an error of TLS; "": it is none.
-func tlsHint(err error) string {
+func tlsHint(err error, file string) string {
 	var record tls.RecordHeaderError
 	var unknown x509.UnknownAuthorityError
 	var invalid x509.CertificateInvalidError
 	var name x509.HostnameError
 	var certificate *tls.CertificateVerificationError
-	var alert tls.AlertError
+	var target *targetError
 	switch {
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
 		return "the registry speaks plain http: say so with #http at the end of the URI, or by http:// in hosts.toml"
+	case errors.As(err, &unknown) && errors.As(err, &target):
+		return "add the CA to the file that SSL_CERT_FILE names; ca in hosts.toml does not hold where a registry redirects to"
 	case errors.As(err, &unknown):
-		return "add the CA as ca in hosts.toml, or to the file that SSL_CERT_FILE names"
+		return "add the CA as " + hostsKey(file, "ca", "*.crt") + ", or to the file that SSL_CERT_FILE names"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return "the certificate has expired or is not valid yet; renew it, or set this machine's clock"
 	case errors.As(err, &name):
 		return "the certificate is for other names; ask the registry by one of them"
 	case errors.As(err, &certificate):
 		return "the registry's certificate does not hold; tell its operator"
-	case errors.As(err, &alert):
-		return "if the registry wants a client certificate, name it as client in hosts.toml"
+	case tooOld(err):
+		return "it must speak TLS 1.2 or later; tell its operator"
+	case refusesTLS(err) && errors.As(err, &target):
+		return "it may want a client certificate, and gets none where a registry redirects to; tell the registry's operator"
+	case refusesTLS(err):
+		return "it may want a client certificate: name one as " + hostsKey(file, "client", "*.cert and *.key")
 	}
 	return ""
+}
+
+// hostsKey says where files of TLS go: under a key of a hosts.toml, or in a
+// directory in docker's form, by their suffix.
+func hostsKey(file, key, suffix string) string {
+	if file == "" || filepath.Base(file) == hostsFile {
+		return key + " in " + cmp.Or(file, hostsFile)
+	}
+	return suffix + " in " + file
+}
+
+// refusesTLS reports whether the peer or we will not speak TLS as things are,
+// however often it is tried. An alert that the peer sent has a type of
+// crypto/tls's own: tls.AlertError, of the same text, is for QUIC.
+func refusesTLS(err error) bool {
+	const internal = tls.AlertError(80) // RFC 8446 section 6.2
+	var op *net.OpError
+	return tooOld(err) || errors.As(err, &op) && op.Op == "remote error" && op.Err.Error() != internal.Error()
+}
+
+// tooOld reports whether there is no version of TLS that both sides speak: the
+// peer says so by an alert, or chose one that we don't have, an error without a type.
+func tooOld(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "tls: ") && strings.Contains(text, "protocol version")
 }
 
 // proxyError is a proxy that does not connect to where it was asked to.

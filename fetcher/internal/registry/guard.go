@@ -46,13 +46,15 @@ func newTransports(given http.RoundTripper) transports {
 		direct = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	}
 	inside, outside := original.Clone(), original.Clone()
+	if original.OnProxyConnectResponse == nil { // whose error net/http has no type for
+		inside.OnProxyConnectResponse, outside.OnProxyConnectResponse = connected, connected
+	}
 	outside.DialContext = guarded(direct)
 	if own := outside.DialTLSContext; own != nil {
 		outside.DialTLSContext = guarded(own)
 	}
-	t.outside = outside
-	if d := dialFor(inside, direct, t.trips); d != nil {
-		t.inside, t.dialer = inside, d
+	t.inside, t.outside = inside, outside
+	if t.dialer = dialFor(inside, direct, t.trips); t.dialer != nil {
 		dialFor(outside, guarded(direct), t.trips)
 	}
 	return t

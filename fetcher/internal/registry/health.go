@@ -6,65 +6,83 @@ import (
 )
 
 // health remembers which mirrors did not answer, so that one that is down costs
-// its dial timeout once and not for each request. The zero value is ready.
+// its timeout once and not for each request. The zero value is ready.
 type health struct {
 	mu sync.Mutex
-	of map[string]condition
+	of map[*Host]condition
 }
 
 // condition is that of a mirror that did not answer.
 type condition struct {
 	failures int       // in a row
-	until    time.Time // when it may be tried again
-	probing  bool      // somebody does
+	until    time.Time // when somebody may find out whether it answers again
+	said     string    // its last failure
 }
 
 const (
 	// firstRest is how long a mirror is left alone after its first failure; it
 	// doubles with each, up to longestRest.
 	firstRest, longestRest = 5 * time.Second, 2 * time.Minute
-	// probeTime is how long a probe may take before another one is let through:
-	// who probed may have been cancelled.
-	probeTime = 30 * time.Second
+	// probeTime is how long finding out may take.
+	probeTime = 5 * time.Second
 )
 
-// admits reports whether a host may be asked. Of one that was down, one request
-// finds out whether it still is; the others go to the next host meanwhile.
-func (h *health) admits(host string, now time.Time) bool {
+// standing is what health has to say of a mirror.
+type standing int
+
+const (
+	fine    standing = iota
+	resting          // leave it alone
+	unknown          // it was down: the caller, and nobody else, has to find out
+)
+
+func (h *health) standing(host *Host, now time.Time) (standing, string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	c, down := h.of[host]
-	if !down {
-		return true
+	switch {
+	case !down:
+		return fine, ""
+	case now.Before(c.until):
+		return resting, c.said
 	}
-	if now.Before(c.until) {
-		return false
-	}
-	c.until, c.probing = now.Add(probeTime), true
+	c.until = now.Add(2 * probeTime)
 	h.of[host] = c
-	return true
+	return unknown, c.said
 }
 
-// answered forgets that a host was down.
-func (h *health) answered(host string) {
+// down reports whether a mirror is known to be down.
+func (h *health) down(host *Host) (said string, down bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c, down := h.of[host]
+	return c.said, down
+}
+
+// answered forgets that a mirror was down.
+func (h *health) answered(host *Host) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.of, host)
 }
 
-// silent notes that a host did not answer. Requests that were under way when it
-// went down count as one failure. first: it did when it was asked before.
-func (h *health) silent(host string, now time.Time) (first bool) {
+// silent notes that a mirror did not answer, and reports whether it did before.
+// Requests that were under way when it went down change nothing, unless one was
+// to find out.
+func (h *health) silent(host *Host, said string, now time.Time, found bool) (news bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	c := h.of[host]
-	if now.Before(c.until) && !c.probing {
+	c, down := h.of[host]
+	if down && !found {
 		return false
 	}
 	rest := min(firstRest<<min(c.failures, 10), longestRest)
 	if h.of == nil {
-		h.of = map[string]condition{}
+		h.of = map[*Host]condition{}
 	}
-	note(h.of, host, condition{failures: c.failures + 1, until: now.Add(rest)})
-	return c.failures == 0
+	if len(h.of) >= maxHosts {
+		clear(h.of)
+	}
+	h.of[host] = condition{failures: c.failures + 1, until: now.Add(rest), said: said}
+	return !down
 }

@@ -5,38 +5,40 @@ import (
 	"time"
 )
 
-func TestAMirrorThatIsDownIsLeftAloneLongerEachTimeAndProbedByOne(t *testing.T) {
+func TestAMirrorThatIsDownIsLeftAloneLongerEachTimeAndOneFindsOut(t *testing.T) {
 	t.Parallel()
 	var h health
 	now := time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)
-	const host = "https://mirror.example"
-	if !h.admits(host, now) {
-		t.Fatal("a host that nobody knows is not asked")
+	host := &Host{}
+	is := func(want standing, when string) {
+		t.Helper()
+		if got, _ := h.standing(host, now); got != want {
+			t.Fatalf("%s: %v, want %v", when, got, want)
+		}
 	}
-	h.silent(host, now)
-	h.silent(host, now) // was under way
+	is(fine, "a host that nobody knows")
+	if !h.silent(host, "dial", now, false) || h.silent(host, "another that was under way", now, false) {
+		t.Error("the news is told not just once")
+	}
+	if said, down := h.down(host); !down || said != "dial" {
+		t.Errorf("it is down: %v, since %q", down, said)
+	}
 	for _, rest := range []time.Duration{5, 10, 20, 40, 80, 120, 120} {
 		rest *= time.Second
-		if h.admits(host, now.Add(rest-1)) {
-			t.Fatalf("asked again before %v", rest)
+		now = now.Add(rest - 1)
+		is(resting, "shortly before "+rest.String())
+		now = now.Add(1)
+		is(unknown, "after "+rest.String())
+		is(resting, "while somebody finds out")
+		if h.silent(host, "still", now, true) {
+			t.Error("that it is still down is no news")
 		}
-		now = now.Add(rest)
-		if !h.admits(host, now) || h.admits(host, now) {
-			t.Fatalf("after %v not just one is let through", rest)
-		}
-		h.silent(host, now)
 	}
 	now = now.Add(longestRest)
-	if !h.admits(host, now) {
-		t.Fatal("no probe")
-	}
-	if now = now.Add(probeTime); !h.admits(host, now) {
-		t.Error("a probe that was cancelled keeps the host down for ever")
-	}
+	is(unknown, "in the end")
+	now = now.Add(2 * probeTime)
+	is(unknown, "when who was to find out did not come back")
 	h.answered(host)
-	for range 2 {
-		if !h.admits(host, now) {
-			t.Error("a host that answered is not asked by all")
-		}
-	}
+	is(fine, "a host that answered")
+	is(fine, "for all")
 }

@@ -55,6 +55,9 @@ func (f *hostsFiles) hosts() (*hostsRead, error) {
 	if err != nil {
 		return nil, err
 	}
+	if t.server.URL == nil && t.server.Header != nil && filepath.Base(f.dir) == anyRegistry {
+		return nil, &HostsError{file, t.server.line, "header fields here would go to any registry that a URI names; put them into the table of a host"}
+	}
 	for _, e := range slices.Concat(t.mirrors, []hostEntry{t.server}) {
 		if e.TLS, err = f.tls(file, e.files); err != nil {
 			return nil, err

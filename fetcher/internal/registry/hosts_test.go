@@ -572,6 +572,16 @@ func TestWhatAHostMayNotBeToldIsRefused(t *testing.T) {
 	}
 }
 
+func TestHeaderFieldsForEveryRegistryAreRefused(t *testing.T) {
+	t.Parallel()
+	d := hostsDir(t, map[string]string{"_default/hosts.toml": "[header]\nAuthorization = \"Basic x\"\n"})
+	_, err := d.Of("evil.test", "")
+	var got *HostsError
+	if !errors.As(err, &got) || got.Line != 1 || !strings.Contains(got.Text, "would go to any registry") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestTooManyHostsAreRefused(t *testing.T) {
 	t.Parallel()
 	text := "\n"

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"time"
 
@@ -23,7 +24,8 @@ type Manifest struct {
 // caller's to check: that of a signed schema 1 manifest is not taken over all bytes.
 func (r *Repository) Manifest(ctx context.Context, identifier string) (Manifest, error) {
 	q := r.request(http.MethodGet, "manifests/"+identifier, "MANIFEST_NOT_FOUND", http.Header{"Accept": {manifest.Accept}})
-	for begin := time.Now(); ; {
+	begin := time.Now()
+	for attempt := 1; ; attempt++ {
 		resp, err := r.inTime(ctx, q, r.ask)
 		if err != nil {
 			return Manifest{}, err
@@ -43,7 +45,11 @@ func (r *Repository) Manifest(ctx context.Context, identifier string) (Manifest,
 			}, nil
 		}
 		err = r.failure(ctx, http.MethodGet, resp.Request.URL, err)
-		if ctx.Err() != nil || errors.Is(err, errTrickle) || time.Since(begin) > answerBudget-headerTimeout {
+		pause, more := backoff(attempt, time.Since(begin), 0, rand.Float64())
+		if ctx.Err() != nil || r.once || errors.Is(err, errTrickle) || !more || time.Since(begin) > answerBudget-headerTimeout {
+			return Manifest{}, err
+		}
+		if err := sleep(ctx, pause); err != nil {
 			return Manifest{}, err
 		}
 	}

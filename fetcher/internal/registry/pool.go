@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"crypto/tls"
 	"maps"
 	"net"
@@ -13,11 +14,11 @@ import (
 const maxPools = 1000
 
 // pool returns the connections to a host: its own where its files ask for
-// something that others don't have, the client's for all else. A mirror may
-// take long for the first byte, so its pool waits as long as the request does.
+// something that others don't have, the client's for all else. Where the first
+// byte may take long, the pool waits as long as the request does.
 func (c *Client) pool(h *Host) *transports {
 	given, ok := c.given.(*http.Transport)
-	if h == nil || !ok || h.TLS == nil && h.DialTimeout == 0 && !h.Mirror {
+	if h == nil || !ok || h.TLS == nil && h.DialTimeout == 0 && h.Wait == 0 && !h.Mirror {
 		return &c.transports
 	}
 	c.mu.Lock()
@@ -39,11 +40,12 @@ func (c *Client) pool(h *Host) *transports {
 // transport is given as the host wants it.
 func (h *Host) transport(given *http.Transport) *http.Transport {
 	t := given.Clone()
-	if h.Mirror {
+	if h.Mirror || h.Wait > 0 {
 		t.ResponseHeaderTimeout = 0
 	}
 	if h.DialTimeout > 0 {
-		t.DialContext = (&net.Dialer{Timeout: h.DialTimeout, KeepAlive: 15 * time.Second}).DialContext
+		t.DialContext = within(h.DialTimeout, given.DialContext)
+		t.TLSHandshakeTimeout = h.DialTimeout
 	}
 	if h.TLS == nil {
 		return t
@@ -59,4 +61,16 @@ func (h *Host) transport(given *http.Transport) *http.Transport {
 	config.ClientSessionCache = tls.NewLRUClientSessionCache(0) // no session of one identity resumes under another
 	t.TLSClientConfig = config
 	return t
+}
+
+// within is a dial that has so long.
+func within(d time.Duration, direct dial) dial {
+	if direct == nil {
+		direct = new(net.Dialer).DialContext
+	}
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, d)
+		defer cancel()
+		return direct(ctx, network, address)
+	}
 }

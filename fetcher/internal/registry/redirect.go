@@ -20,6 +20,9 @@ var ErrInsecureRedirect = errors.New("redirect from https to plain http refused"
 func (o outgoing) follow(req *http.Request, redirected bool) (*http.Response, error) {
 	for range maxRedirects {
 		resp, err := o.roundTrip(req, redirected)
+		if err != nil && redirected && !sameOrigin(req.URL, o.registry) {
+			err = &targetError{req.URL, err}
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -40,6 +43,19 @@ func (o outgoing) follow(req *http.Request, redirected bool) (*http.Response, er
 type redirectError struct{ error }
 
 func (e *redirectError) Unwrap() error { return e.error }
+
+// targetError is an error of another host than the one that was asked, to which
+// that redirected.
+type targetError struct {
+	url *url.URL
+	error
+}
+
+func (e *targetError) Error() string {
+	return "redirected to " + e.url.Scheme + "://" + e.url.Host + ": " + e.error.Error()
+}
+
+func (e *targetError) Unwrap() error { return e.error }
 
 // location returns where a redirect leads to, nil for any other answer.
 func location(resp *http.Response) (*url.URL, error) {
@@ -73,7 +89,7 @@ func redirect(req *http.Request, status int, target *url.URL) (*http.Request, er
 	next := req.Clone(req.Context())
 	next.URL, next.Host = target, ""
 	if !sameOrigin(from, target) {
-		maps.DeleteFunc(next.Header, func(name string, _ []string) bool { return !travels[name] })
+		next.Header = travelling(next.Header)
 	}
 	switch {
 	case req.Body == nil:
@@ -92,6 +108,12 @@ func redirect(req *http.Request, status int, target *url.URL) (*http.Request, er
 // to a mirror may be a secret.
 var travels = map[string]bool{
 	"Accept": true, "Accept-Encoding": true, "Content-Type": true, "If-Range": true, "Range": true, "User-Agent": true,
+}
+
+func travelling(header http.Header) http.Header {
+	header = maps.Clone(header)
+	maps.DeleteFunc(header, func(name string, _ []string) bool { return !travels[name] })
+	return header
 }
 
 func sameOrigin(a, b *url.URL) bool {

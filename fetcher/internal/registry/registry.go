@@ -74,6 +74,9 @@ type Repository struct {
 	// Ahead is how many connections to Warm as soon as a request turns out to
 	// need a token: they are made while that is asked for. Set it before use.
 	Ahead int
+	// File is the hosts.toml, or the directory in docker's form, that says how to
+	// ask: errors name it. "": none. Set it before use.
+	File string
 
 	outgoing
 	configured *Host  // nil: the registry, of which no file says anything
@@ -118,9 +121,9 @@ func (c *Client) repository(ref scheme.Reference, u *url.URL, h *Host, m credent
 		name: ref.Repository, identity: hex.EncodeToString(identity[:]), credential: m, warn: warn,
 	}
 	if h != nil {
-		r.mirror, r.anywhere = h.Mirror, h.PrivateRedirects
+		r.anywhere = h.PrivateRedirects
 	}
-	if r.mirror {
+	if r.Mirror() {
 		r.ns = ref.Authority()
 	}
 	r.session = c.session(key, r.outgoing, m.Credential)
@@ -181,11 +184,18 @@ type request struct {
 
 // request returns one for a path below /v2/NAME/.
 func (r *Repository) request(method, path, missing string, header http.Header) *request {
-	header["User-Agent"] = r.client.userAgent
+	return &request{method: method, url: r.at(r.name + "/" + path), header: r.fields(header), missing: missing}
+}
+
+// fields adds to header those that each request to the host has. What a request
+// asks for is not theirs to change.
+func (r *Repository) fields(header http.Header) http.Header {
+	all := http.Header{"User-Agent": r.client.userAgent}
 	if r.configured != nil {
-		maps.Copy(header, r.configured.Header)
+		maps.Copy(all, r.configured.Header)
 	}
-	return &request{method: method, url: r.at(r.name + "/" + path), header: header, missing: missing}
+	maps.Copy(all, header)
+	return all
 }
 
 // at is a URL of the API. A mirror is told whose content is meant, as containerd does.

@@ -78,12 +78,11 @@ func permanent(err error) bool {
 	var record tls.RecordHeaderError
 	var dns *net.DNSError
 	var unknown x509.UnknownAuthorityError
-	var alert tls.AlertError
 	var redirect *redirectError
 	var proxy *proxyError
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, ErrInternalAddress), errors.Is(err, http.ErrSchemeMismatch),
-		errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &unknown), errors.As(err, &alert),
+		errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &unknown), refusesTLS(err),
 		errors.As(err, &redirect):
 		return true
 	case errors.As(err, &dns):

@@ -2,13 +2,16 @@ package registry
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
+	"net/http"
 	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/content"
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/transfer"
 )
 
 // Route is the hosts that may be asked for one repository, in the order in which
@@ -25,6 +28,21 @@ type Route struct {
 
 // Direct is the route to a registry that no file says anything about.
 func Direct(origin *Repository) *Route { return &Route{Origin: origin, Hosts: []*Repository{origin}} }
+
+// Identity names who reads what: in 64 hexadecimal digits the registry, the
+// repository, and the credential at each host, since a mirror may give to one
+// what the registry gives to another. See Repository.Identity.
+func (r *Route) Identity() string {
+	if r.File == "" {
+		return r.Origin.identity
+	}
+	parts := []string{r.Origin.identity}
+	for _, host := range r.Hosts {
+		parts = append(parts, host.String(), host.identity)
+	}
+	identity := sum(parts...)
+	return hex.EncodeToString(identity[:])
+}
 
 // Manifest asks the hosts, one after the other, until one has a manifest that
 // check accepts. A tag is asked of those that may resolve, a digest of those that
@@ -55,6 +73,10 @@ func (r *Route) Has(ctx context.Context, d digest.Digest) (size int64, err error
 func (r *Route) try(ctx context.Context, tag bool, ask func(*Repository) error) error {
 	var failed Failed
 	for _, host := range r.Able(tag) {
+		if said, ok := host.Admitted(ctx); !ok {
+			failed.Skip(host, said)
+			continue
+		}
 		err := ask(host)
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -67,25 +89,64 @@ func (r *Route) try(ctx context.Context, tag bool, ask func(*Repository) error) 
 	return failed.Err(r.File)
 }
 
-// Able returns the hosts to ask for a tag, or for content by digest: those that
-// may be asked and are not known to be down. Where that would be none, those
-// that are down are asked all the same.
+// Able returns the hosts to ask for a tag, or for content by digest. Nothing is
+// repeated at a mirror that another host comes after.
 func (r *Route) Able(tag bool) []*Repository {
-	var able, all []*Repository
-	now := time.Now()
+	var able []*Repository
 	for _, host := range r.Hosts {
-		if c := host.configured; c != nil && !c.Pull && !tag || c != nil && !c.Resolve && tag {
-			continue
-		}
-		all = append(all, host)
-		if !host.mirror || host.client.health.admits(host.String(), now) {
-			able = append(able, host)
+		if c := host.configured; c == nil || c.Pull && !tag || c.Resolve && tag {
+			one := *host
+			able = append(able, &one)
 		}
 	}
-	if len(able) == 0 {
-		return all
+	for i, host := range able {
+		host.once = host.Mirror() && i < len(able)-1
 	}
 	return able
+}
+
+// Admitted reports whether a host is to be asked: the last one always, a mirror
+// unless it is down. Of one that was down, one caller finds out first. said is
+// why it is not.
+func (r *Repository) Admitted(ctx context.Context) (said string, ok bool) {
+	if !r.once {
+		return "", true
+	}
+	standing, said := r.client.health.standing(r.configured, time.Now())
+	if standing != unknown {
+		return said, standing == fine
+	}
+	err := r.ping(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return said, false
+	case err != nil:
+		r.client.health.silent(r.configured, err.Error(), time.Now(), true)
+		return err.Error(), false
+	}
+	r.client.health.answered(r.configured)
+	return "", true
+}
+
+// ping takes any answer to GET /v2/ for a sign of life.
+func (r *Repository) ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	req := (&http.Request{Method: http.MethodGet, URL: r.at(""), Header: r.fields(nil)}).WithContext(ctx)
+	resp, err := r.roundTrip(req, false)
+	if err != nil {
+		return r.failure(ctx, req.Method, req.URL, err)
+	}
+	discard(resp)
+	return nil
+}
+
+// Down reports whether a mirror went down since it was admitted.
+func (r *Repository) Down() (said string, down bool) {
+	if !r.once {
+		return "", false
+	}
+	return r.client.health.down(r.configured)
 }
 
 // String names the host by its URL.
@@ -99,24 +160,29 @@ func (r *Repository) String() string {
 // Scheme is http or https.
 func (r *Repository) Scheme() string { return r.registry.Scheme }
 
-// Mirror reports whether the host is a mirror, which is tried once.
-func (r *Repository) Mirror() bool { return r.mirror }
+// Mirror reports whether the host is another than the registry's own.
+func (r *Repository) Mirror() bool { return r.configured != nil && r.configured.Mirror }
+
+// Once reports whether nothing is repeated at this host, as another comes after it.
+func (r *Repository) Once() bool { return r.once }
 
 // Told notes for later requests whether a mirror answered at all, and warns where
-// the operator has something to mend.
+// the operator has something to mend. One that broke off says neither.
 func (r *Repository) Told(err error) {
-	if !r.mirror {
+	if !r.Mirror() {
 		return
 	}
-	var answer *Error
-	if errors.As(err, &answer) && answer.Status == 0 {
-		if r.client.health.silent(r.String(), time.Now()) {
+	var e *Error
+	var broken *transfer.Error
+	switch {
+	case errors.Is(err, transfer.ErrStalled), errors.As(err, &e) && e.Unanswered:
+		if r.client.health.silent(r.configured, err.Error(), time.Now(), false) {
 			r.warn("the mirror " + r.String() + " does not answer and is left alone for a while: " + err.Error())
 		}
-		return
-	}
-	r.client.health.answered(r.String())
-	if Wrong(err) {
+	case errors.As(err, &broken):
+	case err == nil, e != nil && e.Status != 0:
+		r.client.health.answered(r.configured)
+	case Wrong(err):
 		r.warn("the mirror " + r.String() + " sent wrong bytes, of which nothing was kept: " + err.Error())
 	}
 }
@@ -128,8 +194,9 @@ func Wrong(err error) bool {
 
 // Failed is what hosts said who did not serve, in the order in which they were asked.
 type Failed struct {
-	hosts []string
-	errs  []error
+	hosts   []string
+	errs    []error
+	skipped []string
 }
 
 // Add notes a host and its error.
@@ -137,16 +204,21 @@ func (f *Failed) Add(host *Repository, err error) {
 	f.hosts, f.errs = append(f.hosts, host.String()), append(f.errs, err)
 }
 
+// Skip notes a host that was not asked, and what it said before.
+func (f *Failed) Skip(host *Repository, said string) {
+	f.skipped = append(f.skipped, host.String()+" ("+said+")")
+}
+
 // Err is the error of the last host, which tells what to do, and after it those
 // of the others. file is the hosts.toml that said whom to ask.
 func (f *Failed) Err(file string) error {
-	switch len(f.errs) {
-	case 0:
+	switch {
+	case len(f.errs) == 0:
 		return &Error{
 			Reason: "HOSTS_CLOSED", Message: "no host may be asked for it",
 			Hint: "give one the capability in " + file,
 		}
-	case 1:
+	case len(f.errs) == 1 && len(f.skipped) == 0:
 		return f.errs[0]
 	}
 	return f
@@ -159,7 +231,14 @@ func (f *Failed) Error() string {
 	for i := range last {
 		before = append(before, f.hosts[i]+" ("+f.errs[i].Error()+")")
 	}
-	return f.errs[last].Error() + "; asked before: " + strings.Join(before, ", ")
+	text := f.errs[last].Error()
+	if len(before) > 0 {
+		text += "; asked before: " + strings.Join(before, ", ")
+	}
+	if len(f.skipped) > 0 {
+		text += "; left alone, as they did not answer: " + strings.Join(f.skipped, ", ")
+	}
+	return text
 }
 
 // Unwrap is the last host's error.

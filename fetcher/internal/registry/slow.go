@@ -33,9 +33,11 @@ const mirrorWait = 5 * time.Minute
 // budget is the longest wait for the answer to q.
 func (r *Repository) budget(q *request) time.Duration {
 	switch {
-	case r.configured != nil && r.configured.Wait > 0:
+	case q.missing != blobMissing || q.method != http.MethodGet || r.configured == nil:
+		return answerBudget
+	case r.configured.Wait > 0:
 		return r.configured.Wait
-	case r.mirror && q.missing == blobMissing:
+	case r.configured.Mirror:
 		return mirrorWait
 	}
 	return answerBudget
