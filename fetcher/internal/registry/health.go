@@ -17,6 +17,7 @@ type condition struct {
 	failures int       // in a row
 	until    time.Time // when somebody may find out whether it answers again
 	said     string    // its last failure
+	trial    bool      // it is alive, and somebody asks it for what it failed at
 }
 
 const (
@@ -56,7 +57,18 @@ func (h *health) down(host *Host) (said string, down bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	c, down := h.of[host]
-	return c.said, down
+	return c.said, down && !c.trial
+}
+
+// try has the caller, and nobody else until then, ask a mirror that is alive: one
+// that answers to GET /v2/ may hang with blobs as before.
+func (h *health) try(host *Host, until time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if c, down := h.of[host]; down {
+		c.trial, c.until = true, until
+		h.of[host] = c
+	}
 }
 
 // answered forgets that a mirror was down.
@@ -73,7 +85,7 @@ func (h *health) silent(host *Host, said string, now time.Time, found bool) (new
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	c, down := h.of[host]
-	if down && !found {
+	if down && !found && !c.trial {
 		return false
 	}
 	rest := min(firstRest<<min(c.failures, 10), longestRest)

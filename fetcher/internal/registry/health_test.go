@@ -38,6 +38,18 @@ func TestAMirrorThatIsDownIsLeftAloneLongerEachTimeAndOneFindsOut(t *testing.T) 
 	is(unknown, "in the end")
 	now = now.Add(2 * probeTime)
 	is(unknown, "when who was to find out did not come back")
+	h.try(host, now.Add(time.Minute))
+	if _, down := h.down(host); down {
+		t.Error("who tries it takes it for down")
+	}
+	is(resting, "for others, while one tries it")
+	if h.silent(host, "hangs", now, false) {
+		t.Error("that it still hangs is no news")
+	}
+	now = now.Add(longestRest - 1)
+	is(resting, "a host that is alive and hangs is forgotten too soon")
+	now = now.Add(1)
+	is(unknown, "after that")
 	h.answered(host)
 	is(fine, "a host that answered")
 	is(fine, "for all")

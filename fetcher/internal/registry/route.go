@@ -124,7 +124,7 @@ func (r *Repository) Admitted(ctx context.Context) (said string, ok bool) {
 		r.client.health.silent(r.configured, err.Error(), time.Now(), true)
 		return err.Error(), false
 	}
-	r.client.health.answered(r.configured)
+	r.client.health.try(r.configured, time.Now().Add(r.patience()))
 	return "", true
 }
 

@@ -32,12 +32,18 @@ const mirrorWait = 5 * time.Minute
 
 // budget is the longest wait for the answer to q.
 func (r *Repository) budget(q *request) time.Duration {
-	switch {
-	case q.missing != blobMissing || q.method != http.MethodGet || r.configured == nil:
+	if q.missing != blobMissing || q.method != http.MethodGet {
 		return answerBudget
-	case r.configured.Wait > 0:
+	}
+	return r.patience()
+}
+
+// patience is the longest wait for the first byte of a blob.
+func (r *Repository) patience() time.Duration {
+	switch {
+	case r.configured != nil && r.configured.Wait > 0:
 		return r.configured.Wait
-	case r.configured.Mirror:
+	case r.Mirror():
 		return mirrorWait
 	}
 	return answerBudget
