@@ -75,8 +75,11 @@ func (j *job) transfer(ctx context.Context, blobs []Descriptor) ([]File, error) 
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(uint64(blobs[a].Size), uint64(blobs[b].Size)) }) // unknown last
 	files := make([]File, len(blobs))
 	lanes := j.lanes()
-	if len(lanes) > 0 {
-		lanes[0].repository.Warm(j.connections(blobs))
+	for _, l := range lanes {
+		if _, down := l.repository.Down(); !down {
+			l.repository.Warm(j.connections(blobs))
+			break
+		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	var next atomic.Int64

@@ -31,8 +31,9 @@ func (d *download) close() {
 func (d *download) run(ctx context.Context, lanes []lane) (size int64, err error) {
 	var failed registry.Failed
 	for _, l := range lanes {
-		said, ok := l.repository.Admitted(ctx)
 		var before int64
+		var err error
+		said, ok := l.repository.Admitted(ctx)
 		if ok {
 			before, said, err = d.from(ctx, l)
 		}
@@ -43,12 +44,15 @@ func (d *download) run(ctx context.Context, lanes []lane) (size int64, err error
 			failed.Skip(l.repository, said)
 			continue
 		case err == nil:
-			l.repository.Told(nil)
+			l.repository.Told(nil, true)
 			return d.w.Size(), nil
 		case local(err):
 			return 0, d.failed(err)
 		}
-		l.repository.Told(err)
+		l.repository.Told(err, true)
+		if errors.Is(err, transfer.ErrStalled) && d.stall >= DefaultStallTimeout && l.repository.Mirror() {
+			l.repository.Silent(err, true) // a call with less patience speaks for itself alone
+		}
 		failed.Add(l.repository, err)
 		// What an answer says of its size is wrong before a byte of it is written.
 		if registry.Wrong(err) && l.repository.Once() && (errors.Is(err, content.ErrDigest) || d.w.Contiguous() > before) {

@@ -471,3 +471,25 @@ func TestAnErrorNamesTheMirrorsThatAreLeftAlone(t *testing.T) {
 		t.Error(e.Text)
 	}
 }
+
+func TestAMirrorsTokenServerIsAskedOnceForEachRequest(t *testing.T) {
+	t.Parallel()
+	m := newMirrored(t, setting{layers: smallLayer}, fetchertest.Config{Auth: fetchertest.Auth{Scheme: fetchertest.Bearer}}, oneMirror)
+	m.mirror.Inject(fetchertest.Fault{Match: fetchertest.Match{Endpoint: fetchertest.Token}, Status: http.StatusServiceUnavailable})
+	m.fetched()
+	if n := m.mirror.Count(fetchertest.Token); n > 6 { // two forms for each of three
+		t.Errorf("%d token requests", n)
+	}
+	m.counts(1, 2, 1, 2)
+}
+
+func TestTheLittlePatienceOfOneCallDoesNotSilenceAMirrorForOthers(t *testing.T) {
+	t.Parallel()
+	m := newMirrored(t, setting{layers: smallLayer, stall: 100 * 1e6}, fetchertest.Config{}, oneMirror)
+	m.spoil(fetchertest.Fault{StallAt: 1000, Times: 1})
+	m.fetched()
+	m.counts(0, 1, 1, 2)
+	m.dir = t.TempDir()
+	m.fetched()
+	m.counts(0, 1, 2, 4)
+}

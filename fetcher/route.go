@@ -36,7 +36,7 @@ func (f *Fetcher) route(ctx context.Context, ref scheme.Reference, config Docker
 		return registry.Direct(origin), nil
 	}
 	r := &registry.Route{Origin: origin, File: hosts.File}
-	for _, h := range hosts.All {
+	for i, h := range hosts.All {
 		theirs := match
 		if h.Mirror && !h.Credentials {
 			if theirs, err = f.lookup(ctx, h.URL.Host, ref.Repository, secret, watch); err != nil {
@@ -47,7 +47,7 @@ func (f *Fetcher) route(ctx context.Context, ref scheme.Reference, config Docker
 				theirs = credential.Match{}
 			}
 		}
-		host := f.client.RepositoryAt(h, ref, theirs, watch.warn)
+		host := f.client.RepositoryAt(h, i == len(hosts.All)-1, ref, theirs, watch.warn)
 		host.File = hosts.File
 		r.Hosts = append(r.Hosts, host)
 	}

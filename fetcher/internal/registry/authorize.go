@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/auth"
 )
@@ -101,7 +102,8 @@ func (a *attempt) exchange(ctx context.Context, step auth.Step) error {
 		return ctx.Err()
 	}
 	if err != nil && limited.Err() != nil {
-		err = context.Cause(limited)
+		realm, _, _ := strings.Cut(step.Realm, "?")
+		err = &auth.TokenError{URL: realm, Err: context.Cause(limited)}
 	}
 	outcome := auth.Outcome{Step: step, Verdict: auth.Granted}
 	if err == nil {
@@ -120,7 +122,9 @@ func (a *attempt) exchange(ctx context.Context, step auth.Step) error {
 func (a *attempt) probe(ctx context.Context, step auth.Step) error {
 	outcome := auth.Outcome{Step: step}
 	root := a.at("")
-	req := (&http.Request{Method: http.MethodGet, URL: root, Header: a.fields(nil)}).WithContext(ctx)
+	limited, cancel := context.WithTimeout(ctx, answerBudget)
+	defer cancel()
+	req := (&http.Request{Method: http.MethodGet, URL: root, Header: a.fields(nil)}).WithContext(limited)
 	resp, err := a.outgoing.send(req, new(bool))
 	if ctx.Err() != nil {
 		return ctx.Err()

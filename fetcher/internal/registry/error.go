@@ -179,6 +179,7 @@ func (r *Repository) tokenRefusal(method string, u *url.URL, err error) (auth.Ve
 		e.Reason, e.Hint = overloadMeaning(token.Status)
 	case token.Unreachable():
 		e.Reason, e.Hint = transportMeaning(token.Err, r.File)
+		e.Unanswered = true
 	default:
 		e.Reason, e.Hint = "TOKEN_SERVER_REFUSED", "ask the registry's operator: its token server does not do what its challenge says"
 	}

@@ -17,6 +17,7 @@ type condition struct {
 	failures int       // in a row
 	until    time.Time // when somebody may find out whether it answers again
 	said     string    // its last failure
+	blob     bool      // it failed at a blob: that it serves anything else tells little
 	trial    bool      // it is alive, and somebody asks it for what it failed at
 }
 
@@ -71,17 +72,26 @@ func (h *health) try(host *Host, until time.Time) {
 	}
 }
 
-// answered forgets that a mirror was down.
-func (h *health) answered(host *Host) {
+// answered forgets that a mirror was down. One that failed at a blob has to serve
+// a blob for that; the next caller may find out at once.
+func (h *health) answered(host *Host, blob bool, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.of, host)
+	c, down := h.of[host]
+	if !down || blob || !c.blob {
+		delete(h.of, host)
+		return
+	}
+	if c.trial {
+		c.trial, c.until = false, now
+		h.of[host] = c
+	}
 }
 
 // silent notes that a mirror did not answer, and reports whether it did before.
 // Requests that were under way when it went down change nothing, unless one was
 // to find out.
-func (h *health) silent(host *Host, said string, now time.Time, found bool) (news bool) {
+func (h *health) silent(host *Host, said string, now time.Time, blob, found bool) (news bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	c, down := h.of[host]
@@ -95,6 +105,6 @@ func (h *health) silent(host *Host, said string, now time.Time, found bool) (new
 	if len(h.of) >= maxHosts {
 		clear(h.of)
 	}
-	h.of[host] = condition{failures: c.failures + 1, until: now.Add(rest), said: said}
+	h.of[host] = condition{failures: c.failures + 1, until: now.Add(rest), said: said, blob: blob || c.blob}
 	return !down
 }

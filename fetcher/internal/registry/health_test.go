@@ -17,7 +17,7 @@ func TestAMirrorThatIsDownIsLeftAloneLongerEachTimeAndOneFindsOut(t *testing.T) 
 		}
 	}
 	is(fine, "a host that nobody knows")
-	if !h.silent(host, "dial", now, false) || h.silent(host, "another that was under way", now, false) {
+	if !h.silent(host, "dial", now, false, false) || h.silent(host, "another that was under way", now, false, false) {
 		t.Error("the news is told not just once")
 	}
 	if said, down := h.down(host); !down || said != "dial" {
@@ -30,7 +30,7 @@ func TestAMirrorThatIsDownIsLeftAloneLongerEachTimeAndOneFindsOut(t *testing.T) 
 		now = now.Add(1)
 		is(unknown, "after "+rest.String())
 		is(resting, "while somebody finds out")
-		if h.silent(host, "still", now, true) {
+		if h.silent(host, "still", now, false, true) {
 			t.Error("that it is still down is no news")
 		}
 	}
@@ -43,14 +43,17 @@ func TestAMirrorThatIsDownIsLeftAloneLongerEachTimeAndOneFindsOut(t *testing.T) 
 		t.Error("who tries it takes it for down")
 	}
 	is(resting, "for others, while one tries it")
-	if h.silent(host, "hangs", now, false) {
+	if h.silent(host, "hangs", now, true, false) {
 		t.Error("that it still hangs is no news")
 	}
 	now = now.Add(longestRest - 1)
 	is(resting, "a host that is alive and hangs is forgotten too soon")
 	now = now.Add(1)
 	is(unknown, "after that")
-	h.answered(host)
+	h.try(host, now.Add(time.Minute))
+	h.answered(host, false, now)
+	is(unknown, "one that failed at a blob and has served a manifest")
+	h.answered(host, true, now)
 	is(fine, "a host that answered")
 	is(fine, "for all")
 }

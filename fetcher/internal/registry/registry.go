@@ -99,15 +99,16 @@ func (c *Client) Repository(ctx context.Context, ref scheme.Reference, m credent
 			u.Scheme = "http"
 		}
 	}
-	return c.repository(ref, u, nil, m, warn)
+	return c.repository(ref, u, nil, true, m, warn)
 }
 
-// RepositoryAt is Repository at a host that files name for its registry.
-func (c *Client) RepositoryAt(h *Host, ref scheme.Reference, m credential.Match, warn func(string)) *Repository {
-	return c.repository(ref, &url.URL{Scheme: h.URL.Scheme, Host: h.URL.Host}, h, m, warn)
+// RepositoryAt is Repository at a host that files name for its registry. last:
+// no other host comes after it.
+func (c *Client) RepositoryAt(h *Host, last bool, ref scheme.Reference, m credential.Match, warn func(string)) *Repository {
+	return c.repository(ref, &url.URL{Scheme: h.URL.Scheme, Host: h.URL.Host}, h, last, m, warn)
 }
 
-func (c *Client) repository(ref scheme.Reference, u *url.URL, h *Host, m credential.Match, warn func(string)) *Repository {
+func (c *Client) repository(ref scheme.Reference, u *url.URL, h *Host, last bool, m credential.Match, warn func(string)) *Repository {
 	key := sessionKey{
 		registry: u.String(), host: h,
 		credential: sum(m.Credential.Username, m.Credential.Password, m.Credential.IdentityToken, m.Credential.RegistryToken),
@@ -123,6 +124,7 @@ func (c *Client) repository(ref scheme.Reference, u *url.URL, h *Host, m credent
 	if h != nil {
 		r.anywhere = h.PrivateRedirects
 	}
+	r.once = r.Mirror() && !last
 	if r.Mirror() {
 		r.ns = ref.Authority()
 	}

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -81,7 +82,7 @@ func (r *Route) try(ctx context.Context, tag bool, ask func(*Repository) error) 
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if host.Told(err); err == nil {
+		if host.Told(err, false); err == nil {
 			return nil
 		}
 		failed.Add(host, err)
@@ -121,7 +122,7 @@ func (r *Repository) Admitted(ctx context.Context) (said string, ok bool) {
 	case ctx.Err() != nil:
 		return said, false
 	case err != nil:
-		r.client.health.silent(r.configured, err.Error(), time.Now(), true)
+		r.client.health.silent(r.configured, err.Error(), time.Now(), false, true)
 		return err.Error(), false
 	}
 	r.client.health.try(r.configured, time.Now().Add(r.patience()))
@@ -130,12 +131,13 @@ func (r *Repository) Admitted(ctx context.Context) (said string, ok bool) {
 
 // ping takes any answer to GET /v2/ for a sign of life.
 func (r *Repository) ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	patience := max(probeTime, r.configured.DialTimeout)
+	limited, cancel := context.WithTimeoutCause(ctx, patience, lateError(patience))
 	defer cancel()
-	req := (&http.Request{Method: http.MethodGet, URL: r.at(""), Header: r.fields(nil)}).WithContext(ctx)
+	req := (&http.Request{Method: http.MethodGet, URL: r.at(""), Header: r.fields(nil)}).WithContext(limited)
 	resp, err := r.roundTrip(req, false)
 	if err != nil {
-		return r.failure(ctx, req.Method, req.URL, err)
+		return r.failure(ctx, req.Method, req.URL, cmp.Or(context.Cause(limited), err))
 	}
 	discard(resp)
 	return nil
@@ -166,24 +168,30 @@ func (r *Repository) Mirror() bool { return r.configured != nil && r.configured.
 // Once reports whether nothing is repeated at this host, as another comes after it.
 func (r *Repository) Once() bool { return r.once }
 
-// Told notes for later requests whether a mirror answered at all, and warns where
-// the operator has something to mend. One that broke off says neither.
-func (r *Repository) Told(err error) {
+// Told notes for later requests whether a mirror answered at all, for a blob or for
+// something else, and warns where the operator has something to mend. One that
+// broke off says neither.
+func (r *Repository) Told(err error, blob bool) {
 	if !r.Mirror() {
 		return
 	}
 	var e *Error
 	var broken *transfer.Error
 	switch {
-	case errors.Is(err, transfer.ErrStalled), errors.As(err, &e) && e.Unanswered:
-		if r.client.health.silent(r.configured, err.Error(), time.Now(), false) {
-			r.warn("the mirror " + r.String() + " does not answer and is left alone for a while: " + err.Error())
-		}
+	case errors.As(err, &e) && e.Unanswered:
+		r.Silent(err, blob)
 	case errors.As(err, &broken):
 	case err == nil, e != nil && e.Status != 0:
-		r.client.health.answered(r.configured)
+		r.client.health.answered(r.configured, blob, time.Now())
 	case Wrong(err):
 		r.warn("the mirror " + r.String() + " sent wrong bytes, of which nothing was kept: " + err.Error())
+	}
+}
+
+// Silent notes that a mirror does not answer.
+func (r *Repository) Silent(err error, blob bool) {
+	if r.client.health.silent(r.configured, err.Error(), time.Now(), blob, false) && r.once {
+		r.warn("the mirror " + r.String() + " does not answer and is left alone for a while: " + err.Error())
 	}
 }
 
