@@ -232,23 +232,30 @@ func TestAnotherReaderOrAnotherDirectoryHasADownloadOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestAWaiterHoldsTheBlobToItsOwnSize(t *testing.T) {
-	t.Parallel()
-	c := newCrowd(t, fetchertest.Fault{})
-	first := c.call(t.Context(), c.dir, "")
-	c.together(1)
+// lying begins to fetch an image whose manifest says that the blob is a byte larger.
+func (c *crowd) lying() chan error {
+	c.Helper()
 	manifest := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",`+
 		`"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%[1]q,"size":%[2]d},"layers":[]}`, c.digest, len(c.blob)+1)
 	c.registry.PutManifest("team/app", "latest", "application/vnd.oci.image.manifest.v1+json", manifest)
 	ref, err := scheme.Parse("docker://" + c.registry.Host() + "/team/app?latest#http")
 	if err != nil {
-		t.Fatal(err)
+		c.Fatal(err)
 	}
-	image := make(chan error, 1)
+	done := make(chan error, 1)
 	go func() {
-		_, err := c.fetcher.Fetch(t.Context(), Request{URI: ref.URI(), Directory: c.dir})
-		image <- err
+		_, err := c.fetcher.Fetch(c.Context(), Request{URI: ref.URI(), Directory: c.dir})
+		done <- err
 	}()
+	return done
+}
+
+func TestAWaiterHoldsTheBlobToItsOwnSize(t *testing.T) {
+	t.Parallel()
+	c := newCrowd(t, fetchertest.Fault{})
+	first := c.call(t.Context(), c.dir, "")
+	c.together(1)
+	image := c.lying()
 	c.together(2)
 	close(c.gate)
 	if o := <-first; o.err != nil {
@@ -262,18 +269,7 @@ func TestAWaiterHoldsTheBlobToItsOwnSize(t *testing.T) {
 func TestAWrongManifestFailsNoOtherCall(t *testing.T) {
 	t.Parallel()
 	c := newCrowd(t, fetchertest.Fault{})
-	manifest := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",`+
-		`"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%[1]q,"size":%[2]d},"layers":[]}`, c.digest, len(c.blob)+1)
-	c.registry.PutManifest("team/app", "latest", "application/vnd.oci.image.manifest.v1+json", manifest)
-	ref, err := scheme.Parse("docker://" + c.registry.Host() + "/team/app?latest#http")
-	if err != nil {
-		t.Fatal(err)
-	}
-	image := make(chan error, 1)
-	go func() {
-		_, err := c.fetcher.Fetch(t.Context(), Request{URI: ref.URI(), Directory: c.dir})
-		image <- err
-	}()
+	image := c.lying()
 	<-c.struck
 	blob := c.call(t.Context(), c.dir, "") // which takes part, without a size of its own
 	c.together(2)
