@@ -38,8 +38,7 @@ func (j *job) connections(blobs []Descriptor) int {
 // one of the cache is handed out: nothing was asked of it yet. Where it won't
 // tell, the blob is fetched without the cache.
 func (j *job) permitted(ctx context.Context, blob Descriptor) (Descriptor, error) {
-	reader := j.route.Identity()
-	if j.cache == nil || j.grants.has(reader, blob.Digest) {
+	if j.cache == nil || j.grants.has(j.reader, blob.Digest) {
 		return blob, nil
 	}
 	size, err := j.route.Has(ctx, blob.Digest)
@@ -53,7 +52,7 @@ func (j *job) permitted(ctx context.Context, blob Descriptor) (Descriptor, error
 	if size > 0 && j.route.File == "" { // some answer 0 to any HEAD, and a mirror's word is not the registry's
 		blob.Size = size
 	}
-	j.grants.add(reader, []Descriptor{blob})
+	j.grants.add(j.reader, []Descriptor{blob})
 	return blob, nil
 }
 
@@ -101,17 +100,17 @@ func (j *job) transfer(ctx context.Context, blobs []Descriptor) ([]File, error) 
 // blob fetches one blob, or takes part in the flight that does.
 func (j *job) blob(ctx context.Context, pilot pilot, lanes []lane, desc Descriptor) (File, error) {
 	name := cmp.Or(j.output, content.BlobName(desc.Digest))
-	r := route{j.dir.Path(), name, desc.Digest, j.route.Identity(), j.stall}
-	f, flying := j.flights.join(ctx, r, j, desc.Size)
+	to := destination{j.dir.Path(), name, desc.Digest, j.reader, j.stall}
+	f, flying := j.flights.join(ctx, to, j, desc.Size)
 	mine := flying != nil
 	if mine {
 		pilot <- func() {
-			j.flights.fly(r, f, func() (File, error) { return j.obtain(flying, lanes, name, desc, f.progress) })
+			j.flights.fly(to, f, func() (File, error) { return j.obtain(flying, lanes, name, desc, f.progress) })
 		}
 	} else {
 		defer j.watch.show(f.progress)()
 	}
-	file, err := j.flights.wait(ctx, r, f, desc.Size)
+	file, err := j.flights.wait(ctx, to, f, desc.Size)
 	switch {
 	case !mine && desc.Size < 0 && errors.Is(err, content.ErrSize):
 		return j.blob(ctx, pilot, lanes, desc) // it was another call's manifest that was wrong

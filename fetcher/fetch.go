@@ -64,7 +64,7 @@ func (f *Fetcher) fetch(ctx context.Context, req Request, watch *watch) (Result,
 	if err != nil {
 		return Result{}, Resolve, err
 	}
-	j.grants.add(j.route.Identity(), image.manifest.Blobs())
+	j.grants.add(j.reader, image.manifest.Blobs())
 	result := Result{Manifest: image.descriptor}
 	var blobs []Descriptor
 	if j.ref.Kind == scheme.Image {
@@ -89,7 +89,8 @@ func (f *Fetcher) fetch(ctx context.Context, req Request, watch *watch) (Result,
 type job struct {
 	ref       scheme.Reference
 	route     *registry.Route
-	lanes     func() []lane // of the route
+	reader    string // the route's identity
+	hosts     *hosts
 	dir       *content.Dir
 	platform  Platform
 	output    string // file name of a single file; "": its own

@@ -15,12 +15,12 @@ import (
 // want the same one at the same time share it. The zero value is ready.
 type flights struct {
 	mu  sync.Mutex
-	all map[route]*flight
+	all map[destination]*flight
 }
 
-// route says which calls may share a flight: those of one reader, as
-// registry.Repository.Identity names it, since what one is refused another may have.
-type route struct {
+// destination says which calls may share a flight: those of one reader, as
+// registry.Route.Identity names it, since what one is refused another may have.
+type destination struct {
 	dir, name string
 	digest    digest.Digest
 	reader    string
@@ -41,38 +41,38 @@ type flight struct {
 	err  error
 }
 
-// join returns the flight on r, and begins one where there is none that this
+// join returns the flight to there, and begins one where there is none that this
 // call can share: of another directory that was at the same path, or for
 // another size. Then the caller has to fly it.
-func (fs *flights) join(ctx context.Context, r route, j *job, size int64) (f *flight, flying context.Context) {
+func (fs *flights) join(ctx context.Context, to destination, j *job, size int64) (f *flight, flying context.Context) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	f = fs.all[r]
+	f = fs.all[to]
 	if f != nil && f.dir.Same(j.dir) && (f.size == size || f.size < 0 || size < 0) {
 		f.waiting++
 		return f, nil
 	}
 	f = &flight{
-		dir: j.dir, size: size, progress: j.watch.blob(Descriptor{Digest: r.digest, Size: size}),
+		dir: j.dir, size: size, progress: j.watch.blob(Descriptor{Digest: to.digest, Size: size}),
 		waiting: 1, done: make(chan struct{}),
 	}
 	flying, f.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if fs.all == nil {
-		fs.all = map[route]*flight{}
+		fs.all = map[destination]*flight{}
 	}
-	fs.all[r] = f
+	fs.all[to] = f
 	f.dir.Share()
 	return f, flying
 }
 
 // fly fetches the blob for all who wait.
-func (fs *flights) fly(r route, f *flight, fetch func() (File, error)) {
+func (fs *flights) fly(to destination, f *flight, fetch func() (File, error)) {
 	file, err := safely(fetch)
 	f.cancel()
 	_ = f.dir.Close()
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	fs.forget(r, f)
+	fs.forget(to, f)
 	f.file, f.err = file, err
 	close(f.done)
 }
@@ -86,37 +86,37 @@ func safely(fetch func() (File, error)) (file File, err error) {
 // wait returns what the flight brought, if that is of the wanted size; or when
 // ctx ends. The last one to leave waits until the transfer has stopped, so that
 // nothing of it comes after the call's end.
-func (fs *flights) wait(ctx context.Context, r route, f *flight, size int64) (File, error) {
+func (fs *flights) wait(ctx context.Context, to destination, f *flight, size int64) (File, error) {
 	select {
 	case <-f.done:
 	case <-ctx.Done():
-		if fs.leave(r, f) {
+		if fs.leave(to, f) {
 			<-f.done
 		}
 		return File{}, ctx.Err()
 	}
 	if f.err == nil && size >= 0 && f.file.Descriptor.Size != size {
-		return File{}, fmt.Errorf("blob %s: %w: got %d bytes, the manifest says %d", r.digest, content.ErrSize, f.file.Descriptor.Size, size)
+		return File{}, fmt.Errorf("blob %s: %w: got %d bytes, the manifest says %d", to.digest, content.ErrSize, f.file.Descriptor.Size, size)
 	}
 	return f.file, f.err
 }
 
 // leave ends a flight that nobody waits for any more, and makes room for the next.
-func (fs *flights) leave(r route, f *flight) (last bool) {
+func (fs *flights) leave(to destination, f *flight) (last bool) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if f.waiting--; f.waiting > 0 {
 		return false
 	}
 	f.cancel()
-	fs.forget(r, f)
+	fs.forget(to, f)
 	return true
 }
 
-// forget takes f off its route. The caller has fs.mu.
-func (fs *flights) forget(r route, f *flight) {
-	if fs.all[r] == f {
-		delete(fs.all, r)
+// forget has the next caller begin anew. The caller has fs.mu.
+func (fs *flights) forget(to destination, f *flight) {
+	if fs.all[to] == f {
+		delete(fs.all, to)
 	}
 }
 

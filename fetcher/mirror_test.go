@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/docker-fetcher/docker-fetcher/fetcher"
 	"github.com/docker-fetcher/docker-fetcher/fetcher/fetchertest"
@@ -122,7 +123,7 @@ func TestWhatAMirrorDoesNotServeRightTheNextHostDoes(t *testing.T) {
 	} {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()
-			m := newMirrored(t, setting{layers: smallLayer, stall: 200 * 1e6}, fetchertest.Config{}, oneMirror)
+			m := newMirrored(t, setting{layers: smallLayer, stall: 200 * time.Millisecond}, fetchertest.Config{}, oneMirror)
 			m.spoil(test.fault)
 			m.fetched()
 			m.counts(0, 1, 1, 2) // nothing is repeated at a mirror
@@ -485,7 +486,7 @@ func TestAMirrorsTokenServerIsAskedOnceForEachRequest(t *testing.T) {
 
 func TestTheLittlePatienceOfOneCallDoesNotSilenceAMirrorForOthers(t *testing.T) {
 	t.Parallel()
-	m := newMirrored(t, setting{layers: smallLayer, stall: 100 * 1e6}, fetchertest.Config{}, oneMirror)
+	m := newMirrored(t, setting{layers: smallLayer, stall: 100 * time.Millisecond}, fetchertest.Config{}, oneMirror)
 	m.spoil(fetchertest.Fault{StallAt: 1000, Times: 1})
 	m.fetched()
 	m.counts(0, 1, 1, 2)

@@ -17,7 +17,7 @@ func (f *Fetcher) prepare(ctx context.Context, req Request, watch *watch) (*job,
 	if err != nil {
 		return nil, err
 	}
-	j := &job{ref: ref, output: req.OutputFileName, skip: req.SkipDigests, watch: watch, grants: &f.grants, flights: &f.flights}
+	j := &job{ref: ref, output: req.OutputFileName, skip: req.SkipDigests, watch: watch, grants: &f.grants, flights: &f.flights, hosts: &f.hosts}
 	if err := j.options(f.config, req); err != nil {
 		return nil, err
 	}
@@ -34,7 +34,7 @@ func (f *Fetcher) prepare(ctx context.Context, req Request, watch *watch) (*job,
 		_ = j.dir.Close()
 		return nil, err
 	}
-	j.cache, j.lanes = j.documents.cache, func() []lane { return f.lanes(j.route) }
+	j.cache, j.reader = j.documents.cache, j.route.Identity()
 	if ref.Kind == scheme.Image && j.documents.new() {
 		for _, host := range j.route.Hosts {
 			host.Ahead = aheadConnections // there will be blobs to fetch

@@ -71,11 +71,11 @@ type lane struct {
 	streams    *transfer.Group
 }
 
-// lanes are those to the hosts of a route.
-func (f *Fetcher) lanes(r *registry.Route) []lane {
+// lanes are those to the hosts that blobs may come from.
+func (j *job) lanes() []lane {
 	var all []lane
-	for _, host := range r.Able(false) {
-		share := f.hosts.host(host.String())
+	for _, host := range j.route.Able(false) {
+		share := j.hosts.host(host.String())
 		share.RoundTrip(host.RoundTrip())
 		all = append(all, lane{host, share.Group(transfer.DefaultStreams)})
 	}

@@ -121,10 +121,9 @@ func (a *attempt) exchange(ctx context.Context, step auth.Step) error {
 // the endpoint's own answer is the one to report.
 func (a *attempt) probe(ctx context.Context, step auth.Step) error {
 	outcome := auth.Outcome{Step: step}
-	root := a.at("")
 	limited, cancel := context.WithTimeout(ctx, answerBudget)
 	defer cancel()
-	req := (&http.Request{Method: http.MethodGet, URL: root, Header: a.fields(nil)}).WithContext(limited)
+	req := (&http.Request{Method: http.MethodGet, URL: a.at(""), Header: a.fields(nil)}).WithContext(limited)
 	resp, err := a.outgoing.send(req, new(bool))
 	if ctx.Err() != nil {
 		return ctx.Err()

@@ -124,7 +124,7 @@ func (c *Client) repository(ref scheme.Reference, u *url.URL, h *Host, last bool
 	if h != nil {
 		r.anywhere = h.PrivateRedirects
 	}
-	r.once = r.Mirror() && !last
+	r.once = r.Mirror() && !last // for its token requests; for all else a Route decides
 	if r.Mirror() {
 		r.ns = ref.Authority()
 	}
