@@ -193,21 +193,18 @@ func TestOpenSaysWhyAndLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestAnOpenThatIsCancelledReturnsAtOnce(t *testing.T) {
-	t.Parallel()
-	dir := short(t)
-	started, script := filepath.Join(dir, "started"), filepath.Join(dir, "silent")
-	if err := os.WriteFile(script, []byte("#!/bin/sh\ntouch "+started+"\nexec sleep 60\n"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+// opensInVain opens a plugin that is never ready, and cancels once the file sign
+// is there.
+func opensInVain(t *testing.T, config Config, sign string) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	returned := make(chan error, 1)
 	go func() {
-		_, err := Open(ctx, Config{Path: script, Dir: scratch})
+		_, err := Open(ctx, config)
 		returned <- err
 	}()
-	for { // until the process, which will say nothing, runs
-		if _, err := os.Stat(started); err == nil {
+	for {
+		if _, err := os.Stat(sign); err == nil {
 			break
 		}
 		runtime.Gosched()
@@ -219,8 +216,19 @@ func TestAnOpenThatIsCancelledReturnsAtOnce(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	case <-time.After(startTimeout / 2):
-		t.Error("it waits for the launch to time out")
+		t.Error("it waits for a time of go-plugin's to run out")
+		<-returned
 	}
+}
+
+func TestAnOpenThatIsCancelledReturnsAtOnce(t *testing.T) {
+	t.Parallel()
+	dir := short(t)
+	started, script := filepath.Join(dir, "started"), filepath.Join(dir, "silent")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\ntouch "+started+"\nexec sleep 60\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	opensInVain(t, Config{Path: script, Dir: scratch}, started)
 }
 
 func TestCloseEndsTheProcessAndRemovesTheSocket(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -247,26 +246,5 @@ func TestAnOpenOfAProcessThatNeverAnswersObeysItsContext(t *testing.T) {
 	t.Parallel()
 	dir := short(t)
 	socket := filepath.Join(dir, "socket")
-	ctx, cancel := context.WithCancel(t.Context())
-	returned := make(chan error, 1)
-	go func() {
-		_, err := Open(ctx, Config{Path: os.Args[0], Env: []string{muteSocket + "=" + socket}, Dir: dir, DisableTLS: true})
-		returned <- err
-	}()
-	for { // until it waits for an answer
-		if _, err := os.Stat(socket + ".taken"); err == nil {
-			break
-		}
-		runtime.Gosched()
-	}
-	cancel()
-	select {
-	case err := <-returned:
-		if !errors.Is(err, context.Canceled) {
-			t.Errorf("got %v", err)
-		}
-	case <-time.After(startTimeout / 2):
-		t.Error("it waits for go-plugin's own time to run out")
-		<-returned
-	}
+	opensInVain(t, Config{Path: os.Args[0], Env: []string{muteSocket + "=" + socket}, Dir: dir, DisableTLS: true}, socket+".taken")
 }
