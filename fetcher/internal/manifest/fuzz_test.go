@@ -41,7 +41,7 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 		for _, d := range all {
-			if err := checkDigest("x", d.Digest); err != nil || d.Size < -1 {
+			if err := checkDigest(whole, "x", d.Digest); err != nil || d.Size < -1 {
 				t.Fatalf("%+v: %v", d, err)
 			}
 		}

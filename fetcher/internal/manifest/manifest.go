@@ -68,17 +68,19 @@ type Document struct {
 // Blobs returns the config and then the layers, each digest once, at its
 // first position.
 func (m *Manifest) Blobs() []Descriptor {
-	all := m.Layers
-	if m.Config != nil {
-		all = append([]Descriptor{*m.Config}, all...)
-	}
-	seen := make(map[digest.Digest]bool, len(all))
-	blobs := make([]Descriptor, 0, len(all))
-	for _, d := range all {
+	var blobs []Descriptor
+	seen := map[digest.Digest]bool{}
+	add := func(d Descriptor) {
 		if !seen[d.Digest] {
 			seen[d.Digest] = true
 			blobs = append(blobs, d)
 		}
+	}
+	if m.Config != nil {
+		add(*m.Config)
+	}
+	for _, d := range m.Layers {
+		add(d)
 	}
 	return blobs
 }

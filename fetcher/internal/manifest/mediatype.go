@@ -40,7 +40,7 @@ func decide(contentType string, top fields) (string, error) {
 	}
 	var own string
 	if top.has("mediaType") {
-		if err := unmarshal("mediaType", top["mediaType"], &own); err != nil {
+		if own, err = text(whole, "mediaType", top["mediaType"]); err != nil {
 			return "", fmt.Errorf("%w: mediaType is not a string", ErrInvalid)
 		}
 	}
@@ -96,20 +96,33 @@ func schema1Type(top fields) string {
 // guess tells docker's types from OCI's by what the document points to. Only
 // OCI lets the mediaType of a document be absent, so the doubt is OCI's.
 func guess(is shape, top fields) string {
-	type typed struct{ MediaType string }
-	isDocker := func(t typed) bool { return strings.HasPrefix(t.MediaType, "application/vnd.docker.") }
 	if is == indexShape {
-		var manifests []typed
-		if json.Unmarshal(top["manifests"], &manifests) == nil && len(manifests) > 0 && isDocker(manifests[0]) {
-			return MediaTypeDockerManifestList
+		for first := range elements(top["manifests"]) {
+			if isDocker(first) {
+				return MediaTypeDockerManifestList
+			}
+			break
 		}
 		return ocispec.MediaTypeImageIndex
 	}
-	var config typed
-	if json.Unmarshal(top["config"], &config) == nil && isDocker(config) {
+	if isDocker(top["config"]) {
 		return MediaTypeDockerManifest
 	}
 	return ocispec.MediaTypeImageManifest
+}
+
+// isDocker reports whether a descriptor's media type is one of docker's. What
+// is none is found later.
+func isDocker(descriptor json.RawMessage) bool {
+	var mediaType string
+	if len(descriptor) == 0 || descriptor[0] != '{' {
+		return false
+	}
+	err := members(whole, descriptor, []string{"mediaType"}, func(name string, value json.RawMessage) (err error) {
+		mediaType, err = text(whole, name, value)
+		return err
+	})
+	return err == nil && strings.HasPrefix(mediaType, "application/vnd.docker.")
 }
 
 // bare strips a media type of its parameters (RFC 9110 section 8.3.1).

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -21,9 +20,6 @@ const layerSchema1 = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 // for a broken one. The signatures of schema 1 are not verified; Payload says
 // which bytes its digest is over.
 func Parse(contentType string, body []byte) (Document, error) {
-	if !utf8.Valid(body) {
-		return Document{}, fmt.Errorf("%w: it is not UTF-8", ErrInvalid) // RFC 8259 section 8.1
-	}
 	top, err := scan(body)
 	if err != nil {
 		return Document{}, err
@@ -78,21 +74,20 @@ func parseSchema1(top fields) (*Manifest, error) {
 	if err := top.require(1, "fsLayers"); err != nil {
 		return nil, err
 	}
-	var layers list
-	err := each("fsLayers", top["fsLayers"], func(where string, raw json.RawMessage) error {
-		if _, err := members(where, raw, "blobSum"); err != nil {
+	layers := newList("fsLayers", top["fsLayers"])
+	err := each("fsLayers", top["fsLayers"], func(where place, object json.RawMessage) error {
+		var sum string
+		err := members(where, object, []string{"blobSum"}, func(name string, value json.RawMessage) (err error) {
+			sum, err = text(where, name, value)
+			return err
+		})
+		if err != nil {
 			return err
 		}
-		var layer struct {
-			BlobSum digest.Digest `json:"blobSum"`
-		}
-		if err := unmarshal(where, raw, &layer); err != nil {
+		if err := checkDigest(where, "blobSum", digest.Digest(sum)); err != nil {
 			return err
 		}
-		if err := checkDigest(where+": blobSum", layer.BlobSum); err != nil {
-			return err
-		}
-		return layers.add("fsLayers", Descriptor{MediaType: layerSchema1, Digest: layer.BlobSum, Size: -1})
+		return layers.add(Descriptor{MediaType: layerSchema1, Digest: digest.Digest(sum), Size: -1})
 	})
 	if err != nil {
 		return nil, err

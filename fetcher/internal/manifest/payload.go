@@ -43,41 +43,27 @@ func Payload(mediaType string, body []byte) ([]byte, error) {
 	return append(bytes.Clone(body[:length]), tail...), nil
 }
 
+// maxSignatures bounds what is decoded: docker signed a manifest once.
+const maxSignatures = 100
+
 // parseFormat reads formatLength and formatTail, in which all signatures must agree.
 func parseFormat(signatures json.RawMessage) (length int, tail string, err error) {
 	if signatures == nil {
 		return 0, "", fmt.Errorf("%w: it has no signatures", ErrInvalid)
 	}
 	count := 0
-	err = each("signatures", signatures, func(where string, raw json.RawMessage) error {
-		if _, err := members(where, raw, "protected"); err != nil {
+	err = each("signatures", signatures, func(where place, object json.RawMessage) error {
+		l, t, err := parseSignature(where, object)
+		if err != nil {
 			return err
 		}
-		var signature struct {
-			Protected string `json:"protected"`
-		}
-		if err := unmarshal(where, raw, &signature); err != nil {
-			return err
-		}
-		header, err := decodeBase64(signature.Protected)
-		if err != nil {
-			return fmt.Errorf("%w: %s: protected is not base64", ErrInvalid, where)
-		}
-		var format struct {
-			FormatLength int    `json:"formatLength"`
-			FormatTail   string `json:"formatTail"`
-		}
-		if json.Unmarshal(header, &format) != nil {
-			return fmt.Errorf("%w: %s: protected is not a JWS header", ErrInvalid, where)
-		}
-		end, err := decodeBase64(format.FormatTail)
-		if err != nil {
-			return fmt.Errorf("%w: %s: formatTail is not base64", ErrInvalid, where)
-		}
-		if count++; count > 1 && (length != format.FormatLength || tail != string(end)) {
+		switch count++; {
+		case count > maxSignatures:
+			return fmt.Errorf("%w: there are more than %d signatures", ErrInvalid, maxSignatures)
+		case count > 1 && (length != l || tail != t):
 			return fmt.Errorf("%w: %s: it signs other bytes than the one before", ErrInvalid, where)
 		}
-		length, tail = format.FormatLength, string(end)
+		length, tail = l, t
 		return nil
 	})
 	if err == nil && count == 0 {
@@ -86,13 +72,49 @@ func parseFormat(signatures json.RawMessage) (length int, tail string, err error
 	return length, tail, err
 }
 
-// onlySignatures reports whether rest ends an object with one more member,
-// the signatures.
+// parseSignature reads what the protected header of one signature says.
+func parseSignature(where place, object json.RawMessage) (length int, tail string, err error) {
+	var protected string
+	err = members(where, object, []string{"protected"}, func(name string, value json.RawMessage) (err error) {
+		protected, err = text(where, name, value)
+		return err
+	})
+	if err != nil {
+		return 0, "", err
+	}
+	header, err := decodeBase64(protected)
+	if err != nil {
+		return 0, "", fmt.Errorf("%w: %s: protected is not base64", ErrInvalid, where)
+	}
+	var format struct {
+		FormatLength int    `json:"formatLength"`
+		FormatTail   string `json:"formatTail"`
+	}
+	if json.Unmarshal(header, &format) != nil {
+		return 0, "", fmt.Errorf("%w: %s: protected is not a JWS header", ErrInvalid, where)
+	}
+	end, err := decodeBase64(format.FormatTail)
+	if err != nil {
+		return 0, "", fmt.Errorf("%w: %s: formatTail is not base64", ErrInvalid, where)
+	}
+	return format.FormatLength, string(end), nil
+}
+
+// onlySignatures reports whether rest, the end of a document, ends an object
+// with one more member, the signatures.
 func onlySignatures(rest []byte) bool {
-	rest, comma := bytes.CutPrefix(bytes.TrimLeft(rest, " \t\r\n"), []byte(","))
+	rest, comma := bytes.CutPrefix(bytes.TrimLeft(rest, blanks), []byte(","))
 	object := append([]byte("{"), rest...)
-	var found map[string]json.RawMessage
-	return comma && json.Unmarshal(object, &found) == nil && len(found) == 1 && found["signatures"] != nil
+	if !comma || !json.Valid(object) {
+		return false
+	}
+	count := 0
+	for name := range pairs(object) {
+		if count++; count > 1 || string(unescape(name)) != "signatures" {
+			return false
+		}
+	}
+	return count == 1
 }
 
 // decodeBase64 takes the URL alphabet, with or without padding.

@@ -1,0 +1,4 @@
+package manifest
+
+// MaxDescriptors bounds the distinct digests of one document.
+const MaxDescriptors = maxDescriptors
