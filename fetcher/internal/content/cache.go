@@ -38,8 +38,15 @@ import (
 // A blob gets into blobs/ by a rename after its bytes were verified, and out of
 // it by reflink, hard link or copy, whichever the file systems can. It is not
 // read again while its stamp proves that nothing touched it; else it is hashed,
-// and one that was damaged is fetched again. There is no fsync: after a power
-// failure, or any boot, everything is hashed before it is used.
+// and one that was damaged is fetched again.
+//
+// There is no fsync, of nothing. A power failure may leave any file empty, cut,
+// or with zeros in it, and any name missing or back at its former file. So what
+// was written under another boot is read before it is used: a blob and a document
+// are held to their digests, a partial is hashed with the rest of its blob by
+// Commit. A damaged record is as none. A damaged key is made anew: then documents
+// are found no more and are fetched again, which costs less than to wait for the
+// disk at each first use.
 //
 // A hard link shares the file: who writes to it in one directory, as only root
 // and the owner may, changes it in the others too. The cache sees that at the
@@ -92,6 +99,13 @@ func OpenCache(path string) (*Cache, error) {
 
 // Close ends the use of the cache. Close its writers first.
 func (c *Cache) Close() error { return nil }
+
+// Failed reports whether an error is the cache's own, and not that of the directory
+// that a blob was for: without the cache, it may be had.
+func (c *Cache) Failed(err error) bool {
+	var local *LocalError
+	return errors.As(err, &local) && local.Dir == c.path
+}
 
 // at returns the path of a part of the layout.
 func (c *Cache) at(names ...string) string {

@@ -83,10 +83,11 @@ func (d *Dir) hardLink(f *os.File, name string) error {
 	if there, err := d.root.Lstat(name); err == nil && os.SameFile(here, there) {
 		return nil
 	}
-	hidden := hiddenName()
-	if err := d.link(f, hidden); err != nil {
+	hidden, release, err := d.linkHidden(f) // somebody else who has its lock keeps a sweep away too
+	if err != nil {
 		return err
 	}
+	defer release()
 	// Also where the two are names of one file by now: no rename does (rename(2)).
 	defer func() { _ = d.root.Remove(hidden) }()
 	err = d.root.Rename(hidden, name)

@@ -118,6 +118,7 @@ func (l *lease) verify(f *os.File, info fs.FileInfo) (fs.FileInfo, error) {
 	if !ok || err != nil {
 		return nil, err
 	}
+	_ = os.Remove(l.partial()) // a power loss may have left both
 	return info, nil
 }
 

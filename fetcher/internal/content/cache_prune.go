@@ -96,6 +96,7 @@ func (l Limits) exceeded(i *item, total int64, now time.Time) bool {
 func (c *Cache) items() ([]*item, error) {
 	var all []*item
 	entries := map[string]*item{}
+	now := time.Now()
 	entry := func(info fs.FileInfo) *item {
 		i := entries[info.Name()]
 		if i == nil {
@@ -107,16 +108,26 @@ func (c *Cache) items() ([]*item, error) {
 	}
 	// The entry's time is that of the last use, so it comes first.
 	err := errors.Join(
-		each(c.at("entries"), func(_ string, info fs.FileInfo) { entry(info) }),
+		each(c.at("entries"), func(path string, info fs.FileInfo) { entry(info).used = lastUse(path, info, now) }),
 		each(c.at("blobs"), func(_ string, info fs.FileInfo) { entry(info).blob = info.Size() }),
 		each(c.at("partial"), func(_ string, info fs.FileInfo) { entry(info).partial = info.Size() }),
 		each(c.at("manifests"), func(owner string, _ fs.FileInfo) {
 			_ = each(owner, func(path string, info fs.FileInfo) {
-				all = append(all, &item{cache: c, path: path, used: info.ModTime(), blob: -1, other: info.Size()})
+				all = append(all, &item{cache: c, path: path, used: lastUse(path, info, now), blob: -1, other: info.Size()})
 			})
 		}),
 	)
 	return all, err
+}
+
+// lastUse is what the time of a file says. One to come is of a clock that was set
+// back since: it becomes now, or the file would be the newest until that comes.
+func lastUse(path string, info fs.FileInfo, now time.Time) time.Time {
+	if !info.ModTime().After(now) {
+		return info.ModTime()
+	}
+	_ = os.Chtimes(path, now, now)
+	return now
 }
 
 // each calls f for all that is in the directory. What is gone meanwhile, is gone.

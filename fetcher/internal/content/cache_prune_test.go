@@ -321,3 +321,25 @@ func TestLimitsSayWhatIsTooMuch(t *testing.T) {
 		})
 	}
 }
+
+func TestALastUseThatIsToComeIsTakenForNow(t *testing.T) {
+	t.Parallel()
+	s := newShelf(t)
+	ahead, usual := []byte("of a clock that was set back"), []byte("usual")
+	s.store(ahead)
+	s.store(usual)
+	owner := s.Owner("reader")
+	must(t, s.PutDocument(owner, digest.FromBytes(ahead), ahead))
+	document := s.at("manifests", owner, BlobName(digest.FromBytes(ahead)))
+	then := time.Now().Add(1000 * time.Hour)
+	must(t, os.Chtimes(s.entry(ahead), then, then), os.Chtimes(document, then, then))
+	s.prune(Limits{OlderThan: time.Hour}, Pruned{})
+	for _, path := range []string{s.entry(ahead), document} {
+		if used := stat(t, path).ModTime(); used.After(time.Now()) {
+			t.Errorf("%s still has %v", path, used)
+		}
+	}
+	s.usedBefore(usual, 0) // after the one that was ahead
+	s.prune(Limits{MaxSize: int64(len(usual))}, Pruned{Blobs: 1, Bytes: int64(2 * len(ahead))})
+	s.has(usual)
+}

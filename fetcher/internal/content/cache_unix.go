@@ -38,6 +38,18 @@ func unlock(f *os.File) {
 	_ = f.Close()
 }
 
+// keepLock has the file locked, also while it is closed, until the returned
+// function is called. It does nothing where that can't be.
+func keepLock(f *os.File) func() {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return func() {}
+	}
+	kept := os.NewFile(uintptr(fd), f.Name())
+	_, _ = tryLock(kept)
+	return func() { unlock(kept) }
+}
+
 func flock(f *os.File, how int) error {
 	for {
 		err := unix.Flock(int(f.Fd()), how)
@@ -62,10 +74,15 @@ func private(dir fs.FileInfo) error {
 	return nil
 }
 
+// mine reports whether a file belongs to this user.
+func mine(file fs.FileInfo) bool {
+	s, ok := file.Sys().(*syscall.Stat_t)
+	return ok && int64(s.Uid) == int64(os.Geteuid())
+}
+
 // own reports whether a stored blob still is as it was stored: this user's, and
 // writable by nobody. A hard link that was handed out may have been given to
 // somebody else since, who then may write to it at any time.
 func own(blob fs.FileInfo) bool {
-	s, ok := blob.Sys().(*syscall.Stat_t)
-	return ok && int64(s.Uid) == int64(os.Geteuid()) && blob.Mode() == blobMode
+	return mine(blob) && blob.Mode() == blobMode
 }

@@ -15,6 +15,10 @@ func lock(*os.File) error { return errors.ErrUnsupported }
 
 func unlock(f *os.File) { _ = f.Close() }
 
+func keepLock(*os.File) func() { return func() {} }
+
+func mine(fs.FileInfo) bool { return false }
+
 func private(fs.FileInfo) error {
 	return fmt.Errorf("a cache on Windows: %w", errors.ErrUnsupported)
 }

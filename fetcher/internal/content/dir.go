@@ -2,9 +2,10 @@
 // of sight, verified, and only then get their name.
 //
 // On Linux an unfinished file has no name at all (O_TMPFILE), so that nothing
-// is left behind even by kill -9; elsewhere, and on file systems without that,
-// it has a hidden one. No fsync: a file that a power failure emptied is found
-// by its digest at the next fetch.
+// is left behind even by kill -9; elsewhere, on file systems without that, and
+// for a moment where a file is replaced, it has a hidden one, and what is left of
+// it goes with the next Open. No fsync: a file that a power failure emptied is
+// found by its digest at the next fetch.
 package content
 
 import (
@@ -46,7 +47,8 @@ type Dir struct {
 }
 
 // Open opens the directory at path, and makes it and its parents where missing.
-// Its errors are *LocalError.
+// It removes unfinished files that killed processes have left in it. Its errors
+// are *LocalError.
 func Open(path string) (*Dir, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -66,6 +68,7 @@ func Open(path string) (*Dir, error) {
 	if d.info, err = d.fd.Stat(); err != nil {
 		return nil, errors.Join(d.local(err), d.Close())
 	}
+	d.sweep()
 	return d, nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"syscall"
 
@@ -37,11 +36,13 @@ func (d *Dir) Create(name string, desc ocispec.Descriptor) (*Writer, error) {
 // publish gives the file its name:
 //
 //	link(file, name)       it has none yet, and the name is free: done
-//	link(file, hidden)     the name is not free: a hidden one beside it
-//	close(file)            Windows renames no open file
+//	lock(file)             the name is not free: against sweep, until the end
+//	link(file, hidden)     a hidden one beside it
+//	close(file)            Windows renames no open file, and NFS tells of a full disk
 //	rename(hidden, name)   and replace
 //
-// A crash before the rename leaves a complete, verified file under a hidden name.
+// A crash before the rename leaves a complete, verified file under a hidden name,
+// for the next sweep.
 func (p *place) publish(w *Writer) error {
 	if p.temp == "" {
 		err := p.link(w.file, p.name)
@@ -51,20 +52,30 @@ func (p *place) publish(w *Writer) error {
 		if !errors.Is(err, fs.ErrExist) {
 			return err
 		}
-		hidden := hiddenName()
-		if err := p.link(w.file, hidden); err != nil {
-			return err
-		}
-		p.temp = hidden
 	}
+	release, err := p.hide(w.file)
+	if err != nil {
+		return err
+	}
+	defer release()
 	if err := w.file.Close(); err != nil {
 		return err
 	}
-	err := p.root.Rename(p.temp, p.name)
+	err = p.root.Rename(p.temp, p.name)
 	if errors.Is(err, fs.ErrExist) { // what Rename says of a directory
 		return fmt.Errorf("%q is in the way: %w; remove it", p.name, syscall.EISDIR)
 	}
 	return err
+}
+
+// hide gives the file a hidden name, if it has none, and its lock until release,
+// though it is closed.
+func (p *place) hide(f *os.File) (release func(), err error) {
+	if p.temp != "" {
+		return keepLock(f), nil
+	}
+	p.temp, release, err = p.linkHidden(f)
+	return release, err
 }
 
 // discard takes the hidden name away, if there is one.
@@ -77,14 +88,3 @@ func (p *place) discard(*Writer) error {
 	}
 	return nil
 }
-
-// createNamed begins a file with a hidden name.
-func (d *Dir) createNamed() (file *os.File, temp string, err error) {
-	temp = hiddenName()
-	file, err = d.root.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
-	return file, temp, err
-}
-
-// hiddenName is a name for an unfinished file that nothing else has. It says
-// whose it is, should a crash leave it behind.
-func hiddenName() string { return fmt.Sprintf(".docker-fetcher-%016x.partial", rand.Uint64()) }
