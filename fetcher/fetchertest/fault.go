@@ -37,7 +37,9 @@ type Fault struct {
 	Status int
 	// Header replaces fields of the answer; a field without values is
 	// removed: {"Docker-Content-Digest": nil}. If-Range is judged by a blob's
-	// ETag as it is here: {"ETag": {`W/"weak"`}}.
+	// ETag as it is here: {"ETag": {`W/"weak"`}}. In HTTP/2, {"Connection":
+	// {"close"}} sends a GOAWAY: the stream ends well, and the next is another
+	// connection's.
 	Header http.Header
 	// Body replaces the body; without Status, the status and the other fields
 	// stay as they are. Nil: it does not, empty: by nothing.
@@ -65,7 +67,10 @@ type Fault struct {
 	Truncate int64 // so many bytes are missing at the end, in Content-Length too
 	Extra    int64 // so many bytes follow after the end, in Content-Length too
 	Chunked  bool  // no Content-Length
-	ShortAt  int64 // the body ends after so many bytes, properly, without Content-Length
+	// ShortAt ends the body after so many bytes, properly, without Content-Length:
+	// by its last chunk or, with Header {"Transfer-Encoding": {"identity"}}, as
+	// HTTP/1.0 does, by the end of the connection.
+	ShortAt int64
 
 	// Rate is the pace of the body in bytes per second, without bursts: a
 	// trickle. 0: as fast as [Config.Link] lets it.

@@ -438,3 +438,16 @@ func requestsRunning(before int) string {
 	}
 	return ""
 }
+
+// TestABodyCanEndWithItsConnection has the form of HTTP/1.0, in which nothing tells
+// a whole body from one that was cut.
+func TestABodyCanEndWithItsConnection(t *testing.T) {
+	t.Parallel()
+	r := fetchertest.New(t, fetchertest.Config{})
+	address := r.URL() + "/v2/a/blobs/" + r.PutBlob("a", []byte("0123456789"))
+	r.Inject(fetchertest.Fault{ShortAt: 4, Header: http.Header{"Transfer-Encoding": {"identity"}}})
+	a := newClient(t, r).get(address)
+	if a.body != "0123" || a.length != -1 || a.header.Get("Transfer-Encoding") != "" {
+		t.Errorf("got %q of %d bytes, %v", a.body, a.length, a.header)
+	}
+}

@@ -201,12 +201,12 @@ func TestRequestsAreNotedAsTheyWereSent(t *testing.T) {
 	c.do("HEAD", r.URL()+"/v2/a/b/manifests/no%20tag", "", "User-Agent", "test/1")
 	want := []fetchertest.Request{{
 		Endpoint: fetchertest.Blob, Repository: "a/b", Identifier: digest,
-		Method: "GET", Scheme: "http", Host: r.Host(), Path: "/v2/a/b/blobs/" + digest, Query: "ns=docker.io",
+		Method: "GET", Scheme: "http", Proto: "HTTP/1.1", Host: r.Host(), Path: "/v2/a/b/blobs/" + digest, Query: "ns=docker.io",
 		Range: "bytes=2-4", IfRange: `"` + digest + `"`, Authorization: "Bearer t", Accept: "x/y, z/*",
 		AcceptEncoding: "identity", UserAgent: "test/1", Status: 206, BodyBytes: 3,
 	}, {
 		Endpoint: fetchertest.Manifest, Repository: "a/b", Identifier: "no tag",
-		Method: "HEAD", Scheme: "http", Host: r.Host(), Path: "/v2/a/b/manifests/no%20tag", UserAgent: "test/1", Status: 404,
+		Method: "HEAD", Scheme: "http", Proto: "HTTP/1.1", Host: r.Host(), Path: "/v2/a/b/manifests/no%20tag", UserAgent: "test/1", Status: 404,
 	}}
 	got := r.Requests()
 	for i := range got {

@@ -15,6 +15,7 @@ type Request struct {
 
 	Method         string
 	Scheme         string // https or http
+	Proto          string // HTTP/1.1 or HTTP/2.0
 	Host           string // as it was sent
 	Path           string // as it was sent, escapes kept
 	Query          string // as it was sent, without the question mark
@@ -39,7 +40,7 @@ type Request struct {
 func newRequest(req *http.Request, t target) Request {
 	return Request{
 		Endpoint: t.endpoint, Repository: t.repository, Identifier: t.identifier,
-		Method: req.Method, Scheme: schemeOf(req), Host: req.Host,
+		Method: req.Method, Scheme: schemeOf(req), Proto: req.Proto, Host: req.Host,
 		Path:           req.URL.EscapedPath(),
 		Query:          req.URL.RawQuery,
 		Form:           req.PostForm.Encode(),

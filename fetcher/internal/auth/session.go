@@ -3,7 +3,6 @@ package auth
 import (
 	"context"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -16,7 +15,8 @@ import (
 	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/credential"
 )
 
-// Doer sends token requests. It follows redirects and retries on its own.
+// Doer sends token requests. It follows redirects and repeats what failed for a
+// passing reason, an answer that broke off among that.
 type Doer interface {
 	Do(*http.Request) (*http.Response, error)
 }
@@ -268,20 +268,6 @@ func (s *Session) request(ctx context.Context, step Step) (token, error) {
 	if err != nil {
 		return token{}, &TokenError{URL: "of " + s.registry.Host, Err: err, realm: true}
 	}
-	for attempt := 1; ; attempt++ {
-		t, err := s.ask(ctx, realm, step)
-		// The doer repeats requests, but it can't know that an answer broke off.
-		var failed *TokenError
-		if !errors.As(err, &failed) || !failed.broken || attempt == maxBroken || ctx.Err() != nil {
-			return t, err
-		}
-	}
-}
-
-// maxBroken is how many answers of a token server may break off in a row.
-const maxBroken = 3
-
-func (s *Session) ask(ctx context.Context, realm *url.URL, step Step) (token, error) {
 	at := realm.Scheme + "://" + realm.Host + realm.EscapedPath()
 	req, err := tokenRequest(ctx, realm, step, s.credential)
 	if err != nil {

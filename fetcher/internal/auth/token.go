@@ -19,6 +19,10 @@ import (
 
 const (
 	maxTokenAnswer = 128 << 10
+	// maxToken is how long a token may be. It goes into a header, of which servers
+	// take 8 to 64 KiB.
+	maxToken   = 48 << 10
+	maxMessage = 500 // bytes of a peer's words in an error
 	// defaultLifetime is what the distribution token specification says of an
 	// answer without expires_in.
 	defaultLifetime = 60 * time.Second
@@ -35,7 +39,6 @@ type TokenError struct {
 	RetryAfter string
 	Err        error // the transport's, or what is wrong with the realm, where there was no answer
 	realm      bool  // Err is about the realm: nothing was sent
-	broken     bool  // Err came in the middle of the answer
 }
 
 func (e *TokenError) Error() string {
@@ -69,7 +72,7 @@ func (e *TokenError) Verdict() Verdict {
 	switch {
 	case e.realm:
 		return BadRealm
-	case e.Status == 0, e.Status == http.StatusTooManyRequests:
+	case e.Status == 0, e.Status == http.StatusRequestTimeout, e.Status == http.StatusTooManyRequests:
 		return Unanswered
 	}
 	return Refused
@@ -173,13 +176,13 @@ func readToken(resp *http.Response, at string, now time.Time) (token, error) {
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxTokenAnswer+1))
 	if err != nil {
-		return token{}, &TokenError{URL: at, Err: err, broken: true}
+		return token{}, &TokenError{URL: at, Err: err}
 	}
 	if resp.StatusCode != http.StatusOK {
 		return fail(Message(body))
 	}
 	if len(body) > maxTokenAnswer {
-		return fail("the answer is larger than 128 KiB")
+		return fail(fmt.Sprintf("the answer is larger than %d KiB", maxTokenAnswer>>10))
 	}
 	var answer struct {
 		Token       string          `json:"token"`
@@ -189,9 +192,9 @@ func readToken(resp *http.Response, at string, now time.Time) (token, error) {
 	if err := json.Unmarshal(body, &answer); err != nil {
 		return fail("the answer is not the JSON of a token")
 	}
-	value := answer.Token
-	if value == "" {
-		value = answer.AccessToken
+	value := cmp.Or(answer.Token, answer.AccessToken)
+	if len(value) > maxToken {
+		return fail(fmt.Sprintf("the token is longer than %d KiB", maxToken>>10))
 	}
 	if value == "" || strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 		return fail("the answer holds no token")
@@ -254,10 +257,9 @@ func plain(body []byte) string {
 }
 
 func bounded(text string) string {
-	const most = 500
 	text = strings.TrimRight(text, ". ")
-	if len(text) > most {
-		return strings.ToValidUTF8(text[:most], "") + "…"
+	if len(text) > maxMessage {
+		return strings.ToValidUTF8(text[:maxMessage], "") + "…"
 	}
 	return text
 }

@@ -1,8 +1,10 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -20,6 +22,11 @@ type attempt struct {
 	past    []auth.Outcome
 	granted string // the Authorization that the last exchange brought
 	refusal *Error // the most telling one so far
+}
+
+// climb sends a request, and goes up the ladder with it.
+func (r *Repository) climb(ctx context.Context, q *request) (*http.Response, error) {
+	return (&attempt{Repository: r, request: q, facts: r.session.Facts(r.name)}).climb(ctx)
 }
 
 // climb is the one loop that answers a 401 or 403, for manifests, blobs, parts
@@ -181,22 +188,42 @@ type outgoing struct {
 	pool     *transports // of its connections
 	once     bool        // nothing is repeated: there is a next host
 	anywhere bool        // it may lead to internal addresses
+	led      bool        // already the first request goes where the registry led
 }
 
-// Do sends req and returns the first answer that is not a redirect and not a
-// passing failure.
+// Do sends a token request and returns the first answer that is not a redirect
+// and not a passing failure. Its body has come: to break off is such a failure.
 func (o outgoing) Do(req *http.Request) (*http.Response, error) {
 	req.Header["User-Agent"] = o.client.userAgent
-	return o.send(req, new(bool))
+	ask := func(req *http.Request) (*http.Response, error) {
+		resp, err := o.follow(req, false)
+		if err != nil {
+			return nil, err
+		}
+		return whole(resp)
+	}
+	if o.once {
+		return ask(req)
+	}
+	return retry(req, ask)
 }
 
-// send is Do, and notes whether there was a 429.
+// whole is an answer with its body in memory, as much of it as may be a token's.
+func whole(resp *http.Response) (*http.Response, error) {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, auth.MaxTokenAnswer+1))
+	_ = resp.Body.Close()
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	return resp, err
+}
+
+// send sends req and returns the first answer that is not a redirect and not a
+// passing failure. It notes whether there was a 429.
 func (o outgoing) send(req *http.Request, throttled *bool) (*http.Response, error) {
 	if o.once {
-		return o.follow(req, false)
+		return o.follow(req, o.led)
 	}
 	return retry(req, func(req *http.Request) (*http.Response, error) {
-		resp, err := o.follow(req, false)
+		resp, err := o.follow(req, o.led)
 		*throttled = *throttled || err == nil && resp.StatusCode == http.StatusTooManyRequests
 		return resp, err
 	})

@@ -121,7 +121,11 @@ func (r *Repository) Has(ctx context.Context, d digest.Digest) (size int64, err 
 }
 
 func (r *Repository) blobRequest(method string, d digest.Digest) *request {
-	return r.request(method, "blobs/"+d.String(), blobMissing, http.Header{"Accept": anything, "Accept-Encoding": identity})
+	q := r.request(method, "blobs/"+d.String(), blobMissing, http.Header{"Accept": anything, "Accept-Encoding": identity})
+	if r.place != nil {
+		q.url, q.header = r.place.url, travelling(q.header)
+	}
+	return q
 }
 
 const blobMissing = "BLOB_NOT_FOUND"

@@ -53,9 +53,9 @@ func dialFor(t *http.Transport, dial dial, trips *roundTrips) *dialer {
 	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 		return d.take(ctx, network, endpoint{address, false})
 	}
-	t.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-		return d.take(ctx, network, endpoint{address, true})
-	}
+	t.DialTLSContext = sound(func(ctx context.Context, network, address string) (net.Conn, error) {
+		return d.take(ctx, network, endpoint{address, true}) // whose config may have functions of others
+	})
 	return d
 }
 

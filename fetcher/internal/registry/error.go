@@ -132,11 +132,16 @@ func (r *Repository) meaning(resp *http.Response) (reason, hint string) {
 	return "REGISTRY_UNREACHABLE", "is this a registry?"
 }
 
-func overloaded(status int) bool { return status == http.StatusTooManyRequests || status >= 500 }
+func overloaded(status int) bool {
+	return status == http.StatusRequestTimeout || status == http.StatusTooManyRequests || status >= 500
+}
 
 // overloadMeaning is the same whoever answers, the registry or a token server.
 func overloadMeaning(status int) (reason, hint string) {
-	if status == http.StatusTooManyRequests {
+	switch status {
+	case http.StatusRequestTimeout:
+		return "REGISTRY_UNREACHABLE", "try again later"
+	case http.StatusTooManyRequests:
 		return "RATE_LIMITED", "wait, or pull with a credential that has a higher limit"
 	}
 	return "REGISTRY_5XX", "try again later"
@@ -206,6 +211,10 @@ func transportMeaning(err error, file string) (reason, hint string) {
 	var proxy *proxyError
 	var op *net.OpError
 	switch {
+	case errors.As(err, new(*panicError)):
+		return "PANIC", "please report it with the log"
+	case errors.As(err, new(*proxySettingError)):
+		return "OPTION_INVALID", "write it as http://USER:PASSWORD@HOST:PORT, with %25 for a % in user or password, %40 for an @"
 	case errors.Is(err, ErrInsecureRedirect):
 		return "INSECURE_REGISTRY_REFUSED", ""
 	case errors.As(err, &redirect):
@@ -246,6 +255,8 @@ func tlsHint(err error, file string) string {
 		return "the registry's certificate does not hold; tell its operator"
 	case tooOld(err):
 		return "it must speak TLS 1.2 or later; tell its operator"
+	case strings.Contains(err.Error(), "tls: no application protocol"): // RFC 7301, an alert without a type
+		return "it speaks no HTTP/1.1, which this client needs; tell its operator"
 	case refusesTLS(err) && errors.As(err, &target):
 		return "it may want a client certificate, and gets none where a registry redirects to; tell the registry's operator"
 	case refusesTLS(err):

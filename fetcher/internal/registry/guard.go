@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -9,8 +10,11 @@ import (
 	"net/http/httptrace"
 	"net/netip"
 	"net/url"
+	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // ErrInternalAddress is a public registry that leads to this machine or its
@@ -45,13 +49,14 @@ func newTransports(given http.RoundTripper) transports {
 	if direct == nil {
 		direct = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	}
+	direct = sound(direct)
 	inside, outside := original.Clone(), original.Clone()
 	if original.OnProxyConnectResponse == nil { // whose error net/http has no type for
 		inside.OnProxyConnectResponse, outside.OnProxyConnectResponse = connected, connected
 	}
-	outside.DialContext = guarded(direct)
-	if own := outside.DialTLSContext; own != nil {
-		outside.DialTLSContext = guarded(own)
+	inside.DialContext, outside.DialContext = direct, guarded(direct)
+	if own := original.DialTLSContext; own != nil {
+		inside.DialTLSContext, outside.DialTLSContext = sound(own), guarded(sound(own))
 	}
 	t.inside, t.outside = inside, outside
 	if t.dialer = dialFor(inside, direct, t.trips); t.dialer != nil {
@@ -74,6 +79,26 @@ func guarded(dial dial) dial {
 		return conn, nil
 	}
 }
+
+// sound is a dial whose panic is an error: http.Transport dials in a goroutine of
+// its own, where a panic would end the process.
+func sound(dial dial) dial {
+	return func(ctx context.Context, network, address string) (conn net.Conn, err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				conn, err = nil, &panicError{fmt.Errorf("panic: %v\n%s", p, debug.Stack())}
+			}
+		}()
+		return dial(ctx, network, address)
+	}
+}
+
+// panicError is a panic. Its text is for everybody, what it wraps for the log.
+type panicError struct{ stack error }
+
+func (e *panicError) Error() string { return "internal error" }
+
+func (e *panicError) Unwrap() error { return e.stack }
 
 // CloseIdleConnections closes the connections that no request uses.
 func (t *transports) CloseIdleConnections() {
@@ -131,8 +156,12 @@ func (o outgoing) away(req *http.Request, pool *transports) (*http.Response, err
 	if o.anywhere || o.client.isInside(o.registry) {
 		return pool.inside.RoundTrip(req)
 	}
-	if addr, known := literal(req.URL.Hostname()); known && internal(addr) {
-		return nil, fmt.Errorf("%w: %s", ErrInternalAddress, req.URL.Hostname())
+	host := req.URL.Hostname()
+	if forbidden(host) {
+		return nil, fmt.Errorf("%w: %s", ErrInternalAddress, host)
+	}
+	if beyondASCII(host) {
+		return nil, &redirectError{fmt.Errorf("the host %.100q is not written in ASCII", host)}
 	}
 	if pool.proxied(req) {
 		return pool.inside.RoundTrip(req)
@@ -177,6 +206,46 @@ func literal(host string) (netip.Addr, bool) {
 	return addr, err == nil
 }
 
+// forbidden reports whether a host is written as an internal address in any form
+// that a proxy may take for one.
+func forbidden(host string) bool {
+	host = strings.TrimSuffix(host, ".")
+	addr, known := literal(host)
+	if !known {
+		addr, known = numeric(host)
+	}
+	return known && internal(addr)
+}
+
+// numeric reads an IPv4 address as inet_aton does: one to four numbers, decimal,
+// octal (017) or hexadecimal (0x7f), the last of which fills what is left.
+func numeric(host string) (netip.Addr, bool) {
+	parts := strings.Split(host, ".")
+	last := len(parts) - 1
+	if last > 3 {
+		return netip.Addr{}, false
+	}
+	address := uint64(0)
+	for i, part := range parts {
+		bits := 8
+		if i == last {
+			bits = 8 * (4 - last)
+		}
+		n, err := strconv.ParseUint(part, 0, bits)
+		if err != nil {
+			return netip.Addr{}, false
+		}
+		address = address<<bits | n
+	}
+	return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, uint32(address)))), true
+}
+
+// beyondASCII reports whether a host has characters that no host in a URL has (RFC
+// 3986): others are written as xn--. net/http maps some of them to digits.
+func beyondASCII(host string) bool {
+	return strings.ContainsFunc(host, func(r rune) bool { return r > unicode.MaxASCII })
+}
+
 func isInternal(a net.Addr) bool {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok {
@@ -186,18 +255,19 @@ func isInternal(a net.Addr) bool {
 }
 
 // internal reports whether an address is loopback, link-local, private, or
-// stands for such by NAT64 (RFC 6052) or 6to4 (RFC 3056).
+// stands for such by NAT64 (RFC 6052) or 6to4 (RFC 3056), or as an
+// IPv4-compatible one (RFC 4291 section 2.5.5.1).
 func internal(addr netip.Addr) bool {
-	addr = addr.Unmap()
+	addr = addr.Unmap().WithZone("") // no prefix contains one with a zone
 	raw := addr.As16()
 	switch {
-	case nat64.Contains(addr):
+	case nat64.Contains(addr), compatible.Contains(addr):
 		addr = netip.AddrFrom4([4]byte(raw[12:]))
 	case sixToFour.Contains(addr):
 		addr = netip.AddrFrom4([4]byte(raw[2:6]))
 	}
 	return addr.IsLoopback() || addr.IsPrivate() || addr.IsLinkLocalUnicast() || addr.IsMulticast() ||
-		shared.Contains(addr) || thisNetwork.Contains(addr) || addr.IsUnspecified() || siteLocal.Contains(addr)
+		shared.Contains(addr) || thisNetwork.Contains(addr) || addr.IsUnspecified() || siteLocal.Contains(addr) || localNAT64.Contains(addr)
 }
 
 var (
@@ -205,5 +275,7 @@ var (
 	thisNetwork = netip.MustParsePrefix("0.0.0.0/8")     // RFC 1122
 	siteLocal   = netip.MustParsePrefix("fec0::/10")     // RFC 3879
 	nat64       = netip.MustParsePrefix("64:ff9b::/96")
+	localNAT64  = netip.MustParsePrefix("64:ff9b:1::/48") // RFC 8215
+	compatible  = netip.MustParsePrefix("::/96")
 	sixToFour   = netip.MustParsePrefix("2002::/16")
 )

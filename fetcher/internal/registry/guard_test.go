@@ -139,7 +139,7 @@ func TestInternal(t *testing.T) {
 	for address, want := range map[string]bool{
 		"127.0.0.1": true, "::1": true, "10.1.2.3": true, "172.16.0.1": true, "192.168.0.1": true, "169.254.169.254": true,
 		"fe80::1%eth0": true, "::ffff:192.168.0.1": true, "100.64.0.1": true, "0.0.0.0": true, "0.1.2.3": true, "::": true,
-		"fd00::1": true, "fec0::1": true, "224.0.0.1": true,
+		"fd00::1": true, "fec0::1": true, "224.0.0.1": true, "64:ff9b::7f00:1%eth0": true, "64:ff9b:1::5db8:d822": true, "::7f00:1": true,
 		"64:ff9b::a9fe:a9fe": true, "2002:7f00:1::": true, // 169.254.169.254 and 127.0.0.1, translated
 		"93.184.216.34": false, "2606:2800:220:1::1": false, "172.32.0.1": false, "64:ff9b::5db8:d822": false, "2002:5db8:d822::": false,
 	} {

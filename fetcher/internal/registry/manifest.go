@@ -30,6 +30,14 @@ func (r *Repository) Manifest(ctx context.Context, identifier string) (Manifest,
 		if err != nil {
 			return Manifest{}, err
 		}
+		if encoding := encoded(resp); encoding != "" {
+			_ = resp.Body.Close()
+			return Manifest{}, &Error{
+				Reason: "REGISTRY_UNREACHABLE", Method: http.MethodGet, URL: redact(resp.Request.URL),
+				Message: fmt.Sprintf("the manifest came with Content-Encoding %.40q, though none was asked for", encoding),
+				Hint:    "is there a proxy in between that changes answers?",
+			}
+		}
 		body, err := io.ReadAll(io.LimitReader(resp.Body, manifest.MaxSize+1))
 		_ = resp.Body.Close()
 		switch {
@@ -52,5 +60,6 @@ func (r *Repository) Manifest(ctx context.Context, identifier string) (Manifest,
 		if err := sleep(ctx, pause); err != nil {
 			return Manifest{}, err
 		}
+		q.spent = time.Since(begin)
 	}
 }

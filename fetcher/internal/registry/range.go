@@ -15,7 +15,7 @@ import (
 // contentOf holds what an answer says of its bytes against what was asked for.
 func contentOf(resp *http.Response, asked transfer.Request) (transfer.Content, error) {
 	c := transfer.Content{ReadCloser: resp.Body, Total: resp.ContentLength, Validator: strong(resp.Header.Get("ETag"))}
-	if encoding := resp.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
+	if encoding := encoded(resp); encoding != "" {
 		return c, fmt.Errorf("the blob came with Content-Encoding %.40q, though identity was asked for", encoding)
 	}
 	if resp.StatusCode == http.StatusOK {
@@ -25,6 +25,16 @@ func contentOf(resp *http.Response, asked transfer.Request) (transfer.Content, e
 		return c, &rangeError{err}
 	}
 	return c, nil
+}
+
+// encoded is how an answer was packed on its way (RFC 9110 section 8.4), so that
+// its bytes are not those that have the digest; "": not at all.
+func encoded(resp *http.Response) string {
+	encoding := resp.Header.Get("Content-Encoding")
+	if encoding == "identity" {
+		return ""
+	}
+	return encoding
 }
 
 // rangeError is an answer to a range that can't be what was asked for; the whole

@@ -80,6 +80,7 @@ type Repository struct {
 
 	outgoing
 	configured *Host  // nil: the registry, of which no file says anything
+	place      *place // of a foreign layer, which is asked there alone; nil: it is none
 	ns         string // the registry that a mirror is asked for; "": it is none
 	name       string
 	identity   string
@@ -179,9 +180,10 @@ func (r *Repository) Identity() string { return r.identity }
 type request struct {
 	method    string
 	url       *url.URL
-	header    http.Header // shared by all that is sent for it, and never changed
-	missing   string      // the reason where there is no such thing
-	throttled bool        // there was a 429
+	header    http.Header   // shared by all that is sent for it, and never changed
+	missing   string        // the reason where there is no such thing
+	throttled bool          // there was a 429
+	spent     time.Duration // of its budget, by answers that broke off
 }
 
 // request returns one for a path below /v2/NAME/.
@@ -220,8 +222,11 @@ func (r *Repository) at(path string) *url.URL {
 // ask sends a request with the authorization that the registry asks for, and
 // returns its answer if that served.
 func (r *Repository) ask(ctx context.Context, q *request) (*http.Response, error) {
-	a := &attempt{Repository: r, request: q, facts: r.session.Facts(r.name)}
-	resp, err := a.climb(ctx)
+	send := r.elsewhere
+	if r.place == nil {
+		send = r.climb
+	}
+	resp, err := send(ctx, q)
 	if err != nil || served(resp) {
 		return resp, err
 	}

@@ -81,7 +81,7 @@ func permanent(err error) bool {
 	var redirect *redirectError
 	var proxy *proxyError
 	switch {
-	case errors.Is(err, context.Canceled), errors.Is(err, ErrInternalAddress), errors.Is(err, http.ErrSchemeMismatch),
+	case errors.As(err, new(*panicError)), errors.As(err, new(*proxySettingError)), errors.Is(err, context.Canceled), errors.Is(err, ErrInternalAddress), errors.Is(err, http.ErrSchemeMismatch),
 		errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &unknown), refusesTLS(err),
 		errors.As(err, &redirect):
 		return true

@@ -10,7 +10,12 @@ import (
 
 // RoundTrip returns the time of a round trip to the registry: the shortest that
 // making a connection showed. 0: unknown, as through a proxy.
-func (r *Repository) RoundTrip() time.Duration { return r.pool.trips.to(r.registry) }
+func (r *Repository) RoundTrip() time.Duration {
+	if r.place != nil {
+		return r.client.trips.to(r.place.url)
+	}
+	return r.pool.trips.to(r.registry)
+}
 
 // roundTrips are the shortest round trips to hosts, as making connections showed.
 type roundTrips struct {

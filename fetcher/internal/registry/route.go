@@ -110,6 +110,9 @@ func (r *Route) Able(tag bool) []*Repository {
 // unless it is down. Of one that was down, one caller finds out first. said is
 // why it is not.
 func (r *Repository) Admitted(ctx context.Context) (said string, ok bool) {
+	if r.place != nil {
+		return r.place.admitted()
+	}
 	if !r.once {
 		return "", true
 	}
@@ -145,7 +148,7 @@ func (r *Repository) ping(ctx context.Context) error {
 
 // Down reports whether a mirror went down since it was admitted.
 func (r *Repository) Down() (said string, down bool) {
-	if !r.once {
+	if !r.once || r.place != nil {
 		return "", false
 	}
 	return r.client.health.down(r.configured)
@@ -153,6 +156,9 @@ func (r *Repository) Down() (said string, down bool) {
 
 // String names the host by its URL.
 func (r *Repository) String() string {
+	if r.place != nil {
+		return r.place.url.Scheme + "://" + r.place.url.Host
+	}
 	if r.configured != nil {
 		return r.configured.URL.String()
 	}
@@ -205,15 +211,24 @@ type Failed struct {
 	hosts   []string
 	errs    []error
 	skipped []string
+	foreign []string // URLs of a foreign layer, and what came of them
 }
 
 // Add notes a host and its error.
 func (f *Failed) Add(host *Repository, err error) {
+	if host.place != nil {
+		f.elsewhere(host.place, saidElsewhere(err))
+		return
+	}
 	f.hosts, f.errs = append(f.hosts, host.String()), append(f.errs, err)
 }
 
 // Skip notes a host that was not asked, and what it said before.
 func (f *Failed) Skip(host *Repository, said string) {
+	if host.place != nil {
+		f.elsewhere(host.place, said)
+		return
+	}
 	f.skipped = append(f.skipped, host.String()+" ("+said+")")
 }
 
@@ -226,7 +241,7 @@ func (f *Failed) Err(file string) error {
 			Reason: "HOSTS_CLOSED", Message: "no host may be asked for it",
 			Hint: "give one the capability in " + file,
 		}
-	case len(f.errs) == 1 && len(f.skipped) == 0:
+	case len(f.errs) == 1 && len(f.skipped) == 0 && len(f.foreign) == 0:
 		return f.errs[0]
 	}
 	return f
@@ -245,6 +260,9 @@ func (f *Failed) Error() string {
 	}
 	if len(f.skipped) > 0 {
 		text += "; left alone, as they did not answer: " + strings.Join(f.skipped, ", ")
+	}
+	if len(f.foreign) > 0 {
+		text += "; nor do the URLs serve that the manifest names: " + strings.Join(f.foreign, ", ")
 	}
 	return text
 }

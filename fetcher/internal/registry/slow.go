@@ -41,6 +41,8 @@ func (r *Repository) budget(q *request) time.Duration {
 // patience is the longest wait for the first byte of a blob.
 func (r *Repository) patience() time.Duration {
 	switch {
+	case r.place != nil && r.once:
+		return foreignWait
 	case r.configured != nil && r.configured.Wait > 0:
 		return r.configured.Wait
 	case r.Mirror():
@@ -54,7 +56,7 @@ func (r *Repository) patience() time.Duration {
 func (r *Repository) inTime(ctx context.Context, q *request, ask func(context.Context, *request) (*http.Response, error)) (*http.Response, error) {
 	limited, cancel := context.WithCancelCause(ctx)
 	budget := r.budget(q)
-	late := time.AfterFunc(budget, func() { cancel(lateError(budget)) })
+	late := time.AfterFunc(budget-q.spent, func() { cancel(lateError(budget)) })
 	defer late.Stop()
 	resp, err := ask(limited, q)
 	if err != nil {

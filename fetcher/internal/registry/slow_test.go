@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -132,5 +133,43 @@ func TestTheWaitForAnAnswerIsBoundedHoweverManyRequestsItTakes(t *testing.T) {
 			t.Errorf("it took %v", took)
 		}
 		synctest.Wait()
+	})
+}
+
+// TestTheAttemptsAtAManifestShareABudget has a body that breaks off, then an
+// answer that comes late and a body that never comes.
+func TestTheAttemptsAtAManifestShareABudget(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		requests := 0
+		c := New(roundTripper(func(req *http.Request) (*http.Response, error) {
+			requests++
+			resp := &http.Response{StatusCode: 200, Request: req}
+			switch requests {
+			case 1:
+				resp.Body = io.NopCloser(io.MultiReader(&slow{2900 * time.Millisecond, 1, nil}, iotest.ErrReader(io.ErrUnexpectedEOF)))
+				return resp, nil
+			case 2:
+				resp.Body = &slow{time.Hour, 1, make(chan struct{})}
+			}
+			select {
+			case <-time.After(17 * time.Second):
+				return resp, nil
+			case <-req.Context().Done():
+				return nil, req.Context().Err()
+			}
+		}), "test")
+		ref, err := scheme.Parse("docker://registry.example/" + name + "?latest")
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		_, err = c.Repository(t.Context(), ref, credential.Match{}, nil).Manifest(t.Context(), "latest")
+		if err == nil || !strings.Contains(err.Error(), "no answer within 18s") || requests != 2 {
+			t.Errorf("got %v after %d requests", err, requests)
+		}
+		if took := time.Since(begin); took != answerBudget {
+			t.Errorf("it took %v", took)
+		}
 	})
 }

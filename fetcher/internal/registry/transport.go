@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -8,6 +9,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/docker-fetcher/docker-fetcher/scheme"
@@ -41,7 +46,7 @@ func NewTransport(config *tls.Config) *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
+		Proxy:                  proxyFromEnvironment,
 		OnProxyConnectResponse: connected,
 		DialContext:            (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext,
 		TLSClientConfig:        config,
@@ -53,6 +58,35 @@ func NewTransport(config *tls.Config) *http.Transport {
 		DisableCompression:     true,
 		Protocols:              protocols,
 	}
+}
+
+// proxyFromEnvironment is http.ProxyFromEnvironment, but for a variable that names
+// no proxy. That takes some of these for none, so that requests go past the
+// proxy, and others for a host that they don't mean.
+func proxyFromEnvironment(req *http.Request) (*url.URL, error) {
+	name := strings.ToUpper(req.URL.Scheme) + "_PROXY"
+	addr, known := literal(req.URL.Hostname())
+	near := known && addr.IsLoopback() // never by a proxy
+	if text := cmp.Or(os.Getenv(name), os.Getenv(strings.ToLower(name))); !near && text != "" && !namesProxy(text) {
+		return nil, &proxySettingError{name}
+	}
+	return http.ProxyFromEnvironment(req)
+}
+
+// namesProxy reports whether text is the URL of a proxy, or its host and port.
+func namesProxy(text string) bool {
+	if !strings.Contains(text, "://") {
+		text = "http://" + text
+	}
+	u, err := url.Parse(text)
+	return err == nil && u.Host != "" && !strings.HasSuffix(u.Host, ":") && slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme)
+}
+
+// proxySettingError is a variable that names no proxy. What it holds may be secret.
+type proxySettingError struct{ name string }
+
+func (e *proxySettingError) Error() string {
+	return "the environment's " + e.name + " can't be read as the URL of a proxy"
 }
 
 // readRoots has the system's certificates read while the first connection is

@@ -86,7 +86,9 @@ func (d *dialer) warm(e endpoint, n int) {
 // request that needs one will find out by itself.
 func (d *dialer) prepare(ctx context.Context, e endpoint, a *ahead) {
 	defer a.cancel()
-	a.conn, a.err = d.counted(ctx, "tcp", e)
+	a.conn, a.err = sound(func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return d.counted(ctx, network, e)
+	})(ctx, "tcp", e.address)
 	close(a.done)
 	if a.err != nil {
 		d.withdraw(e, a)
@@ -94,7 +96,7 @@ func (d *dialer) prepare(ctx context.Context, e endpoint, a *ahead) {
 	}
 	time.AfterFunc(keepReady, func() {
 		if d.withdraw(e, a) {
-			_ = a.conn.Close()
+			a.close()
 		}
 	})
 }
@@ -112,8 +114,15 @@ func (a *ahead) ready() bool {
 func (a *ahead) discard() {
 	a.cancel()
 	if <-a.done; a.err == nil {
-		_ = a.conn.Close()
+		a.close()
 	}
+}
+
+// close closes the connection. One of somebody's own dial may panic, and there is
+// no request that could tell.
+func (a *ahead) close() {
+	defer func() { _ = recover() }()
+	_ = a.conn.Close()
 }
 
 // closeIdle closes what was made ahead and nobody asked for.

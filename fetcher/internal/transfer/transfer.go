@@ -173,16 +173,7 @@ func (t *transfer) run(ctx context.Context) error {
 // while others have the last ones.
 func (t *transfer) next(ctx context.Context) (*part, error) {
 	for {
-		limit := t.partLimit(false)
-		t.mu.Lock()
-		var p *part
-		if t.ranges && !t.alone {
-			p = t.plan.assign(limit, leastPart)
-		} else {
-			p = t.plan.take(limit)
-		}
-		complete := t.plan.complete()
-		t.mu.Unlock()
+		p, complete := t.give(t.partLimit(false))
 		if p != nil || complete {
 			return p, nil
 		}
@@ -192,6 +183,19 @@ func (t *transfer) next(ctx context.Context) (*part, error) {
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// give returns a part for the first stream; nil: there is none to be had now, or
+// all is complete.
+func (t *transfer) give(limit int64) (p *part, complete bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ranges && !t.alone {
+		p = t.plan.assign(limit, leastPart)
+	} else {
+		p = t.plan.take(limit)
+	}
+	return p, t.plan.complete()
 }
 
 // throttled reports whether the host wants fewer requests.
@@ -397,10 +401,10 @@ func (t *transfer) more() *part {
 
 // release ends a part, whole or not.
 func (t *transfer) release(p *part) {
+	defer t.signal()
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.plan.release(p)
-	t.mu.Unlock()
-	t.signal()
 }
 
 func (t *transfer) signal() {
