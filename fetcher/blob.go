@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -31,7 +32,7 @@ func (j *job) connections(blobs []Descriptor) int {
 		}
 		n += 1 + int(min(max(b.Size, 0)/aheadPart, transfer.DefaultStreams))
 	}
-	return min(n, transfer.DefaultStreams)
+	return min(n, j.room.streams())
 }
 
 // permitted makes sure that the registry lets this reader have a blob before
@@ -73,7 +74,7 @@ func (j *job) transfer(ctx context.Context, blobs []Descriptor) ([]File, error) 
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(uint64(blobs[a].Size), uint64(blobs[b].Size)) }) // unknown last
 	files := make([]File, len(blobs))
-	lanes := j.lanes()
+	lanes := j.lanes(j.route.Able(false))
 	for _, l := range lanes {
 		if _, down := l.repository.Down(); !down {
 			l.repository.Warm(j.connections(blobs))
@@ -100,7 +101,7 @@ func (j *job) transfer(ctx context.Context, blobs []Descriptor) ([]File, error) 
 // blob fetches one blob, or takes part in the flight that does.
 func (j *job) blob(ctx context.Context, pilot pilot, lanes []lane, desc Descriptor) (File, error) {
 	name := cmp.Or(j.output, content.BlobName(desc.Digest))
-	to := destination{j.dir.Path(), name, desc.Digest, j.reader, j.stall}
+	to := destination{j.dir.Path(), name, desc.Digest, j.reader, j.stall, strings.Join(desc.URLs, " ")}
 	f, flying := j.flights.join(ctx, to, j, desc.Size)
 	mine := flying != nil
 	if mine {
@@ -126,8 +127,16 @@ func (j *job) blob(ctx context.Context, pilot pilot, lanes []lane, desc Descript
 
 // obtain finds that a blob is there, or fetches it.
 func (j *job) obtain(ctx context.Context, lanes []lane, name string, desc Descriptor, progress *active) (File, error) {
+	if err := j.room.enter(ctx); err != nil {
+		return File{}, err
+	}
+	defer j.room.leave()
 	if j.cache != nil {
-		return j.cached(ctx, lanes, name, desc, progress)
+		file, err := j.cached(ctx, lanes, name, desc, progress)
+		if !j.cache.Failed(err) {
+			return file, err
+		}
+		j.watch.warn("without the cache: " + err.Error())
 	}
 	if size, ok := j.dir.Holds(ctx, name, desc); ok {
 		return reused(name, desc, size), nil

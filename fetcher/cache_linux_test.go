@@ -38,9 +38,22 @@ func TestAReadOnlyCacheDirectoryIsRefused(t *testing.T) {
 	}
 }
 
-func TestAFullDiskUnderTheCacheIsReportedAndLeavesNothingVisible(t *testing.T) {
+func TestAFullDiskUnderTheCacheIsAWarningAndTheFetchGoesOnWithoutIt(t *testing.T) {
 	t.Parallel()
 	path := mounted(t, 0, "size=4m,mode=0700")
 	p := newPull(t, setting{fetcher: fetcher.Config{CacheDir: path}})
-	p.failed(fetcher.DiskFull, `directory "`+cacheOf(path, p.registry)+`": no space left on device; make room and fetch again`)
+	var warnings []string
+	observe := func(e fetcher.Event) {
+		if w, ok := e.(fetcher.Warning); ok {
+			warnings = append(warnings, w.Text)
+		}
+	}
+	if _, err := p.fetcher.Fetch(t.Context(), fetcher.Request{URI: uri(t, p.registry, "docker", "team/app", "latest"), Directory: p.dir, Observe: observe}); err != nil {
+		t.Fatal(err)
+	}
+	want := `directory "` + cacheOf(path, p.registry) + `": no space left on device`
+	if len(warnings) != 1 || !strings.HasPrefix(warnings[0], "without the cache: ") || !strings.HasSuffix(warnings[0], want) {
+		t.Errorf("got %q, want one warning that ends with %s", warnings, want)
+	}
+	holds(t, p.dir, map[string][]byte{"manifest": p.image.Manifest, p.image.ConfigDigest: p.image.Config, p.image.LayerDigests[0]: large()})
 }

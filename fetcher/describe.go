@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/content"
 	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/credential"
@@ -40,7 +41,9 @@ func describe(err error, phase Phase, req *Request) error {
 		e.Reason, e.cause = own.Reason, own.cause
 		return e
 	}
-	e.Reason = reason(err)
+	if e.Reason = reason(err); e.Reason == Panicked {
+		e.cause = innermost(err)
+	}
 	if hint := hints[e.Reason]; hint != "" {
 		e.Text += "; " + hint
 	}
@@ -65,11 +68,20 @@ func recovered(err *error) {
 	}
 }
 
+// innermost is the cause of all that wraps it: of a panic the stack.
+func innermost(err error) error {
+	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(inner) {
+		err = inner
+	}
+	return err
+}
+
 // hints say what to do where the failing part can't know.
 var hints = map[Reason]string{
 	DigestMismatch:   "the registry, or something in between, changed the bytes; nothing of them was kept",
 	SizeMismatch:     "the registry, or something in between, changed the bytes; nothing of them was kept",
 	DiskFull:         "make room and fetch again",
+	LocalLimit:       "raise the limit of this process (ulimit -n for open files, ulimit -f for the size of a file)",
 	LocalPermission:  "give the user that runs the fetcher write permission, or choose another directory",
 	ManifestInvalid:  "is there a login page or a proxy in between?",
 	PlatformNotFound: "choose a platform that is there",
@@ -85,6 +97,8 @@ func reason(err error) Reason {
 	var broken *transfer.Error
 	var hosts *registry.HostsError
 	switch {
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.EFBIG):
+		return LocalLimit
 	case errors.As(err, &uri):
 		return uriReason(uri)
 	case errors.As(err, &answered):
@@ -166,12 +180,12 @@ func (e *Error) add(name, value string) {
 	e.Metadata[name] = value
 }
 
-// printable escapes control characters, which a peer may have sent to paint on
-// a terminal or to forge a line of a log.
+// printable escapes control characters, those of Unicode too, which a peer may
+// have sent to paint on a terminal or to forge a line of a log.
 func printable(s string) string {
 	var b strings.Builder
 	for _, r := range s {
-		if r < ' ' || r >= 0x7f && r < 0xa0 || r == '\u2028' || r == '\u2029' || r >= '\u202a' && r <= '\u202e' || r >= '\u2066' && r <= '\u2069' {
+		if unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) {
 			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
 			continue
 		}

@@ -26,10 +26,27 @@ func (d *download) close() {
 	}
 }
 
-// run asks the hosts, one after the other, until the blob is complete, verified
-// and under its name. What one host sent is kept for the next, unless it is wrong.
+// run fetches the blob until it is complete, verified and under its name: from
+// the hosts, and where they have no such blob from where the manifest says it is.
 func (d *download) run(ctx context.Context, lanes []lane) (size int64, err error) {
 	var failed registry.Failed
+	there, err := d.along(ctx, lanes, &failed)
+	if !there && err == nil && failed.Missing() {
+		there, err = d.along(ctx, d.lanes(d.route.Foreign(d.desc.URLs, &failed)), &failed)
+	}
+	if !there && err == nil {
+		err = failed.Err(d.route.File)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("blob %s of %s: %w", d.desc.Digest, d.ref.Name(), err)
+	}
+	return d.w.Size(), nil
+}
+
+// along asks hosts, one after the other, and reports whether one had the blob.
+// What one sent is kept for the next, unless it is wrong; why it failed is noted.
+// An error means that no other would fare better.
+func (d *download) along(ctx context.Context, lanes []lane, failed *registry.Failed) (bool, error) {
 	for _, l := range lanes {
 		var before int64
 		var err error
@@ -39,15 +56,15 @@ func (d *download) run(ctx context.Context, lanes []lane) (size int64, err error
 		}
 		switch {
 		case ctx.Err() != nil:
-			return 0, d.failed(cmp.Or(err, ctx.Err()))
+			return false, cmp.Or(err, ctx.Err())
 		case !ok, said != "":
 			failed.Skip(l.repository, said)
 			continue
 		case err == nil:
 			l.repository.Told(nil, true)
-			return d.w.Size(), nil
+			return true, nil
 		case local(err):
-			return 0, d.failed(err)
+			return false, err
 		}
 		l.repository.Told(err, true)
 		if errors.Is(err, transfer.ErrStalled) && d.stall >= DefaultStallTimeout && l.repository.Mirror() {
@@ -57,15 +74,11 @@ func (d *download) run(ctx context.Context, lanes []lane) (size int64, err error
 		// What an answer says of its size is wrong before a byte of it is written.
 		if registry.Wrong(err) && l.repository.Once() && (errors.Is(err, content.ErrDigest) || d.w.Contiguous() > before) {
 			if err := d.restart(); err != nil {
-				return 0, d.failed(err)
+				return false, err
 			}
 		}
 	}
-	return 0, d.failed(failed.Err(d.route.File))
-}
-
-func (d *download) failed(err error) error {
-	return fmt.Errorf("blob %s of %s: %w", d.desc.Digest, d.ref.Name(), err)
+	return false, nil
 }
 
 // from goes on with the blob at one host, from byte before; or says why that is

@@ -61,6 +61,7 @@ const (
 
 	RateLimited     Reason = "RATE_LIMITED"
 	DiskFull        Reason = "DISK_FULL"
+	LocalLimit      Reason = "LOCAL_LIMIT"
 	BlobTooLarge    Reason = "BLOB_TOO_LARGE"
 	RequestTooLarge Reason = "REQUEST_TOO_LARGE"
 
@@ -84,7 +85,7 @@ var kinds = map[Reason]error{
 	ManifestNotFound: ErrNotFound, BlobNotFound: ErrNotFound, PlatformNotFound: ErrNotFound,
 	MediaTypeUnsupported: ErrUnsupported, ManifestInvalid: ErrUnsupported, InsecureRegistryRefused: ErrUnsupported,
 	DigestMismatch: ErrIntegrity, SizeMismatch: ErrIntegrity,
-	RateLimited: ErrExhausted, DiskFull: ErrExhausted, BlobTooLarge: ErrExhausted, RequestTooLarge: ErrExhausted,
+	RateLimited: ErrExhausted, DiskFull: ErrExhausted, LocalLimit: ErrExhausted, BlobTooLarge: ErrExhausted, RequestTooLarge: ErrExhausted,
 	RegistryUnreachable: ErrUnavailable, Registry5xx: ErrUnavailable, TLSFailed: ErrUnavailable,
 	Stalled: ErrUnavailable, ShuttingDown: ErrUnavailable,
 	Panicked: ErrInternal, Bug: ErrInternal,

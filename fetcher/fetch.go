@@ -102,6 +102,7 @@ type job struct {
 	cache     *content.Cache // of the registry; nil: none
 	grants    *grants
 	flights   *flights
+	room      room
 	watch     *watch
 }
 

@@ -77,11 +77,12 @@ type Fetcher struct {
 	hosts    hosts
 	grants   grants
 	flights  flights
+	room     room
 }
 
 // New returns a fetcher, or an *Error for a config that does not hold.
 func New(config Config) (*Fetcher, error) {
-	f := &Fetcher{config: config}
+	f := &Fetcher{config: config, room: newRoom(maxFiles())}
 	if config.MaxConcurrentBlobs < 0 || config.ChunksPerBlob < 0 || config.StallTimeout < 0 {
 		return nil, invalid(OptionInvalid, "concurrent blobs, chunks per blob and stall timeout must not be negative")
 	}

@@ -188,6 +188,7 @@ func TestLocalFailuresHaveTheirReasons(t *testing.T) {
 	t.Parallel()
 	for errno, want := range map[syscall.Errno]Reason{
 		syscall.EACCES: LocalPermission, syscall.EROFS: LocalPermission, syscall.EPERM: LocalPermission,
+		syscall.EMFILE: LocalLimit, syscall.ENFILE: LocalLimit, syscall.EFBIG: LocalLimit,
 		syscall.ENOSPC: DiskFull, syscall.ENOENT: DirectoryInvalid, syscall.ENOTDIR: DirectoryInvalid,
 	} {
 		for _, err := range []error{&content.LocalError{Dir: "/d", Err: errno}, &os.PathError{Op: "mkdir", Path: "/d", Err: errno}} {
@@ -206,6 +207,7 @@ func TestAnErrorIsOneLineThatPaintsNothing(t *testing.T) {
 		"a\nb\r\tc":           `a\nb\r\tc`,
 		"\x1b[31mred\x07":     `\x1b[31mred\a`,
 		"\u202eevil\u2028":    `\u202eevil\u2028`,
+		"\u200f\u061c\ufeff":  `\u200f\u061c\ufeff`,
 		"bad \xff utf-8 \x9b": "bad \uFFFD utf-8 \uFFFD",
 	} {
 		if got := printable(text); got != want {

@@ -25,6 +25,7 @@ type destination struct {
 	digest    digest.Digest
 	reader    string
 	stall     time.Duration // one call's patience is not another's
+	urls      string        // of a foreign layer: another manifest may name none
 }
 
 // flight is one transfer that several calls wait for. It goes on until the last

@@ -21,7 +21,7 @@ type hosts struct {
 	of map[string]*transfer.Host
 }
 
-func (h *hosts) host(name string) *transfer.Host {
+func (h *hosts) host(name string, streams int) *transfer.Host {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if known := h.of[name]; known != nil {
@@ -33,7 +33,7 @@ func (h *hosts) host(name string) *transfer.Host {
 	if h.of == nil {
 		h.of = map[string]*transfer.Host{}
 	}
-	host := transfer.NewHost(transfer.DefaultStreams)
+	host := transfer.NewHost(streams)
 	h.of[name] = host
 	return host
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/content"
 	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/credential"
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/manifest"
 	"github.com/docker-fetcher/docker-fetcher/scheme"
 )
 
@@ -17,7 +18,7 @@ func (f *Fetcher) prepare(ctx context.Context, req Request, watch *watch) (*job,
 	if err != nil {
 		return nil, err
 	}
-	j := &job{ref: ref, output: req.OutputFileName, skip: req.SkipDigests, watch: watch, grants: &f.grants, flights: &f.flights, hosts: &f.hosts}
+	j := &job{ref: ref, output: req.OutputFileName, skip: req.SkipDigests, watch: watch, grants: &f.grants, flights: &f.flights, hosts: &f.hosts, room: f.room}
 	if err := j.options(f.config, req); err != nil {
 		return nil, err
 	}
@@ -37,7 +38,7 @@ func (f *Fetcher) prepare(ctx context.Context, req Request, watch *watch) (*job,
 	j.cache, j.reader = j.documents.cache, j.route.Identity()
 	if ref.Kind == scheme.Image && j.documents.new() {
 		for _, host := range j.route.Hosts {
-			host.Ahead = aheadConnections // there will be blobs to fetch
+			host.Ahead = min(aheadConnections, j.room.streams()) // there will be blobs to fetch
 		}
 	}
 	return j, nil
@@ -65,8 +66,8 @@ func (j *job) options(c Config, req Request) error {
 		}
 	}
 	for _, d := range req.SkipDigests {
-		if err := d.Validate(); err != nil {
-			return invalid(DigestInvalid, fmt.Sprintf("digest to skip %.100q: %v", d.String(), err))
+		if !manifest.Verifiable(d) {
+			return invalid(DigestInvalid, fmt.Sprintf("digest to skip %.100q is neither sha256: with 64 nor sha512: with 128 lower-case hex digits", d.String()))
 		}
 	}
 	if req.MaxParallel > 0 {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 
 	"github.com/opencontainers/go-digest"
 
@@ -177,7 +178,7 @@ type served struct {
 
 // check reads what a host served and holds it to the descriptor.
 func check(m registry.Manifest, want Descriptor) (served, error) {
-	if named := digest.Digest(m.Digest); want.Digest == "" && named.Validate() == nil {
+	if named := digest.Digest(m.Digest); want.Digest == "" && manifest.Verifiable(named) {
 		want.Digest = named
 	}
 	doc, err := manifest.Parse(m.ContentType, m.Body)
@@ -246,7 +247,7 @@ func (i image) started(blobs []Descriptor) Started {
 		s.TotalFiles++
 	}
 	for _, b := range blobs {
-		if b.Size < 0 {
+		if b.Size < 0 || b.Size > math.MaxInt64-s.TotalBytes { // a manifest may say any size
 			s.TotalBytes = -1
 			break
 		}

@@ -71,11 +71,11 @@ type lane struct {
 	streams    *transfer.Group
 }
 
-// lanes are those to the hosts that blobs may come from.
-func (j *job) lanes() []lane {
+// lanes are those to hosts that blobs may come from.
+func (j *job) lanes(hosts []*registry.Repository) []lane {
 	var all []lane
-	for _, host := range j.route.Able(false) {
-		share := j.hosts.host(host.String())
+	for _, host := range hosts {
+		share := j.hosts.host(host.String(), j.room.streams())
 		share.RoundTrip(host.RoundTrip())
 		all = append(all, lane{host, share.Group(transfer.DefaultStreams)})
 	}

@@ -203,4 +203,4 @@ func (b *board) progress() (Progress, bool) {
 	return p, b.known
 }
 
-func (w *watch) warn(text string) { w.send(Warning{text}) }
+func (w *watch) warn(text string) { w.send(Warning{printable(text)}) }

@@ -9,10 +9,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
 	"unicode"
+
+	"github.com/spf13/cobra"
 
 	"github.com/docker-fetcher/docker-fetcher/fetcher"
 	"github.com/docker-fetcher/docker-fetcher/plugin"
@@ -52,9 +55,10 @@ func run() int {
 	}
 	cmd := newCommand(hosted)
 	cmd.SetArgs(arguments(os.Args))
-	err := cmd.ExecuteContext(ctx)
+	err := caught(func() error { return cmd.ExecuteContext(ctx) })
 	if err != nil {
 		report(cmd.ErrOrStderr(), hosted, err)
+		explainPanic(cmd.ErrOrStderr(), err, debugging(cmd, arguments(os.Args)))
 	}
 	return exitCode(err)
 }
@@ -78,13 +82,56 @@ func report(w io.Writer, hosted bool, err error) {
 	fmt.Fprintln(w, "error: "+text)
 }
 
+// defect is a panic of a command. Its text says nothing of it.
+type defect struct{ stack error }
+
+func (e *defect) Error() string {
+	return "internal error: this is a defect of docker-fetcher; please report it, with what --log-level debug adds"
+}
+
+func (e *defect) Unwrap() error { return e.stack }
+
+// caught returns a panic of work as an error.
+func caught(work func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &defect{fmt.Errorf("panic: %v\n%s", p, debug.Stack())}
+		}
+	}()
+	return work()
+}
+
+// explainPanic prints the stack of an error that was a panic, to who wants to
+// report it.
+func explainPanic(w io.Writer, err error, debugging bool) {
+	var e *fetcher.Error
+	var own *defect
+	switch {
+	case !debugging:
+	case errors.As(err, &own):
+		fmt.Fprintln(w, own.stack)
+	case errors.As(err, &e) && e.Reason == fetcher.Panicked && e.Unwrap() != nil:
+		fmt.Fprintln(w, e.Unwrap())
+	}
+}
+
+// debugging reports whether the command that args name has --log-level debug.
+func debugging(root *cobra.Command, args []string) bool {
+	cmd, _, err := root.Find(args)
+	if err != nil {
+		return false
+	}
+	level := cmd.Flags().Lookup("log-level")
+	return level != nil && level.Value.String() == "debug"
+}
+
 // oneLine escapes control characters. The fetcher has done so with what came
 // from a registry; arguments and names of files remain.
 func oneLine(s string) string {
 	var b strings.Builder
 	for _, r := range s {
-		if unicode.IsControl(r) {
-			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		if unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) {
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
 			continue
 		}
 		b.WriteRune(r)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 
@@ -130,7 +131,8 @@ const (
 )
 
 // tarSize returns how many bytes writeTar writes. A header has one block or, for
-// a name or a size that is too long for that, several.
+// a name or a size that is too long for that, several. The error is that of a
+// manifest with sizes that no file can have.
 func tarSize(entries []entry) (int64, error) {
 	size := int64(tarTrailer)
 	for _, e := range entries {
@@ -138,6 +140,10 @@ func tarSize(entries []entry) (int64, error) {
 		var written bytes.Buffer
 		if err := tar.NewWriter(&written).WriteHeader(header); err != nil {
 			return 0, err
+		}
+		room := int64(math.MaxInt64) - size - int64(written.Len()) - tarBlock
+		if header.Size > room {
+			return 0, fmt.Errorf("%s makes the tar larger than any file", e.name)
 		}
 		size += int64(written.Len()) + (header.Size+tarBlock-1)/tarBlock*tarBlock
 	}
@@ -206,6 +212,11 @@ func fetched(dir *os.Root, result fetcher.Result) (fetcher.Resolution, error) {
 	var m ocispec.Manifest // docker's schema 2 has the same fields
 	if err := json.Unmarshal(text, &m); err != nil {
 		return image, fmt.Errorf("manifest %s: %w", result.Manifest.Digest, err)
+	}
+	for _, b := range append([]fetcher.Descriptor{m.Config}, m.Layers...) { // somebody may have changed the file since
+		if err := b.Digest.Validate(); err != nil {
+			return image, fmt.Errorf("manifest %s: digest %.100q: %w", result.Manifest.Digest, b.Digest.String(), err)
+		}
 	}
 	image.Config, image.Layers = &m.Config, m.Layers
 	return image, nil

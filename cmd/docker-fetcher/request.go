@@ -79,22 +79,23 @@ func readRequest(ctx context.Context, file string, stdin io.Reader) (fetcher.Req
 	var request fetcher.Request
 	done := make(chan error, 1)
 	go func() {
-		source := io.NopCloser(stdin)
-		if file != "-" {
-			f, err := os.Open(file)
-			if err != nil {
-				done <- usageError{fmt.Errorf("--request: %w", err)}
-				return
+		done <- caught(func() error {
+			source := io.NopCloser(stdin)
+			if file != "-" {
+				f, err := os.Open(file)
+				if err != nil {
+					return usageError{fmt.Errorf("--request: %w", err)}
+				}
+				source = f
 			}
-			source = f
-		}
-		defer source.Close()
-		read, err := plugin.ReadRequest(source)
-		if err != nil && !errors.As(err, new(*fetcher.Error)) {
-			err = usageError{fmt.Errorf("--request: %w", err)}
-		}
-		request = read
-		done <- err
+			defer source.Close()
+			read, err := plugin.ReadRequest(source)
+			if err != nil && !errors.As(err, new(*fetcher.Error)) {
+				err = usageError{fmt.Errorf("--request: %w", err)}
+			}
+			request = read
+			return err
+		})
 	}()
 	select {
 	case err := <-done:
@@ -110,7 +111,7 @@ func readRequest(ctx context.Context, file string, stdin io.Reader) (fetcher.Req
 // after ctx: a write to a pipe that nobody reads can't be cancelled.
 func interruptible(ctx context.Context, work func() error) error {
 	done := make(chan error, 1)
-	go func() { done <- work() }()
+	go func() { done <- caught(work) }()
 	select {
 	case err := <-done:
 		return err

@@ -1,0 +1,45 @@
+package fetcher
+
+import (
+	"context"
+	"math"
+
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/transfer"
+)
+
+const (
+	// filesApart are open whatever is fetched: the process's own, the directories
+	// of some calls, and the connections that they ask for manifests by.
+	filesApart = 24
+	// filesPerBlob are the most that one blob has open: its entry in the cache, the
+	// partial and a copy of it; a connection to the registry, and one to where that
+	// redirects.
+	filesPerBlob = 5
+)
+
+// room is for the blobs that all calls of a process have open at once. Who finds
+// none waits for another to be done: that is no error, as the lack of file
+// descriptors is.
+type room chan struct{}
+
+// newRoom returns the room in a process that may have so many files open; at
+// least one blob has room.
+func newRoom(files uint64) room {
+	blobs := max(1, (int64(min(files, math.MaxInt32))-filesApart)/filesPerBlob)
+	return make(room, blobs)
+}
+
+// enter waits for room. Who has entered has to leave.
+func (r room) enter(ctx context.Context) error {
+	select {
+	case r <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (r room) leave() { <-r }
+
+// streams are the most that one host gets.
+func (r room) streams() int { return min(transfer.DefaultStreams, cap(r)) }
