@@ -8,11 +8,14 @@ TAGS     = -tags grpcnotrace
 
 BUF           = go run github.com/bufbuild/buf/cmd/buf@v1.75.0
 GOLANGCI_LINT = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
-GOVULNCHECK   = go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
+GOVULNCHECK   = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 MODULES       = . integration
 FUZZTIME     ?= 30s
+SOAKTIME     ?= 10m
+# The same number draws the same faults and fetches again.
+SOAKSEED     ?=
 
-.PHONY: demo build test check format vet lint generate python fresh cross fuzz bench fleet vulncheck image
+.PHONY: demo build test check format vet lint generate python fresh cross fuzz fuzz-long soak bench fleet vulncheck image
 
 # Compiled without optimization, the executable too: that halves a first build,
 # which is most of what a newcomer waits for.
@@ -52,9 +55,22 @@ cross:
 	@for os in linux darwin windows; do for arch in amd64 arm64; do \
 		echo "$$os/$$arch"; CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch go build -o /dev/null ./cmd/docker-fetcher || exit 1; done; done
 
+# go test ends a target that has found nothing with "context deadline exceeded" now
+# and then, where its time ends in the middle of an execution. That is no finding.
 fuzz: ## every fuzz target, FUZZTIME each
-	@for pkg in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
-		echo "$$pkg $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; done; done
+	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
+	for m in $(MODULES); do (cd $$m && go test -list '^Fuzz' ./... >"$$tmp/list" || { cat "$$tmp/list"; exit 1; }; \
+		awk '/^Fuzz/ { name[n++] = $$1 } /^ok/ { for (i = 0; i < n; i++) print $$2, name[i]; n = 0 }' "$$tmp/list" | while read -r pkg f; do \
+			echo "$$pkg $$f"; \
+			if go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $(FUZZFLAGS) "$$pkg" >"$$tmp/log" 2>&1; then tail -n 1 "$$tmp/log"; continue; fi; \
+			cat "$$tmp/log"; grep -q '^ *context deadline exceeded$$' "$$tmp/log" && ! grep -q 'Failing input' "$$tmp/log" || exit 1; \
+		done) || exit 1; done
+
+fuzz-long: ## hours of it
+	$(MAKE) fuzz FUZZTIME=10m
+
+soak: ## fetchers of all kinds and the distribution registry, with faults between them, for SOAKTIME; SOAKSEED repeats a run
+	cd integration && go run ./soak -time $(SOAKTIME) $(if $(SOAKSEED),-seed $(SOAKSEED))
 
 bench: ## launch and start, transfer, content, cache, cold and warm fetches
 	go test -run '^$$' -bench . -benchmem ./...
@@ -63,8 +79,20 @@ bench: ## launch and start, transfer, content, cache, cold and warm fetches
 fleet: ## six agents of a peer-to-peer registry with a fetcher each, and the plan for 10,000; needs root, gcc and Debian's nginx-light
 	cd integration/fleet && go vet ./... && go test ./simulate && go test -v -count=1 -timeout 10m .
 
-vulncheck:
-	@for m in $(MODULES); do (cd $$m && $(GOVULNCHECK) ./...) || exit 1; done
+# govulncheck exits with 3 where it found something, of which "go run" would make 1.
+vulncheck: ## known vulnerabilities; needs the network, and with OFFLINE=1 goes on without it
+	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
+	unchecked() { cat "$$tmp/log"; echo "vulncheck: NOT CHECKED: $$1"; [ -n "$(OFFLINE)" ]; exit; }; \
+	GOBIN=$$tmp go install $(GOVULNCHECK) >"$$tmp/log" 2>&1 || unchecked "govulncheck can't be had"; \
+	for m in $(MODULES); do \
+		(cd $$m && "$$tmp/govulncheck" ./...) >"$$tmp/log" 2>&1; status=$$?; \
+		case $$status in \
+			0) echo "vulncheck: $$m: nothing known"; continue;; \
+			3) cat "$$tmp/log"; echo "vulncheck: $$m: FOUND"; exit 1;; \
+		esac; \
+		if grep -q '^govulncheck: fetching vulnerabilities' "$$tmp/log"; then unchecked "no vulnerability database"; fi; \
+		cat "$$tmp/log"; exit $$status; \
+	done
 
 image: ## needs a docker engine
 	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) -t docker-fetcher:$(VERSION) .
