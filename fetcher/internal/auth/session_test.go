@@ -198,6 +198,21 @@ func TestATokenServesUntilShortlyBeforeItExpires(t *testing.T) {
 	})
 }
 
+// A time that has a monotonic reading is compared by that (package time): a wall
+// clock that is set, by hours and either way, makes no token expire or live on.
+func TestAJumpOfTheClockChangesNoTokensLifetime(t *testing.T) {
+	t.Parallel()
+	for _, answer := range []string{`{"token":"t","expires_in":100,"issued_at":"2001-01-01T00:00:00Z"}`, `{"token":"t"}`, `{"token":"` + jwt(`{"iat":1,"exp":101}`) + `"}`} {
+		s := session(func(*http.Request) (int, string) { return 200, answer }, credential.Credential{})
+		if _, err := s.Exchange(t.Context(), step); err != nil {
+			t.Fatal(err)
+		}
+		if expires := s.tokens[step.Grant].expires; !strings.Contains(expires.String(), " m=") || time.Until(expires) > 100*time.Second {
+			t.Errorf("%s: expires %v", answer, expires)
+		}
+	}
+}
+
 func TestARefusedTokenIsForgottenButNotTheOneThatReplacedIt(t *testing.T) {
 	t.Parallel()
 	n := 0
@@ -325,11 +340,12 @@ func TestNoTextShowsACredential(t *testing.T) {
 	}
 }
 
+func jwt(claims string) string {
+	return "e30." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".c2ln"
+}
+
 func TestATokenThatGrantsNothingIsToldApart(t *testing.T) {
 	t.Parallel()
-	jwt := func(claims string) string {
-		return "e30." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".c2ln"
-	}
 	for token, want := range map[string]string{
 		jwt(`{"access":[]}`): `the token server granted nothing for "repository:alpine:pull"; did you mean library/alpine?`,
 		jwt(`{"access":[{"type":"repository","name":"alpine","actions":["push"]}]}`): `the token server granted nothing for "repository:alpine:pull"; did you mean library/alpine?`,
@@ -349,9 +365,6 @@ func TestATokenThatGrantsNothingIsToldApart(t *testing.T) {
 
 func TestAJWTTellsHowLongItLastsWhereTheAnswerDoesNot(t *testing.T) {
 	t.Parallel()
-	jwt := func(claims string) string {
-		return "e30." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".c2ln"
-	}
 	for _, test := range []struct {
 		expiresIn, token string
 		want             time.Duration
