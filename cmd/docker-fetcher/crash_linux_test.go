@@ -139,6 +139,9 @@ func TestKillNineAtAnyMomentLeavesNothingPartialAndTheNextRunCompletes(t *testin
 			if k.killed < kills/6 {
 				t.Errorf("only %d processes were killed in the middle", k.killed)
 			}
+			if c.named && k.hidden == 0 {
+				t.Error("no kill left a file with a hidden name: nothing was swept")
+			}
 			k.watch(func() {})
 			last := k.fetch("1", k.dir)
 			wrap(last)

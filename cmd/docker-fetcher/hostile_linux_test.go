@@ -209,6 +209,9 @@ func TestNoRegistryMakesTheExecutableLargeOrPanic(t *testing.T) {
 			peak := p.measured(t)
 			code, stderr := p.cmd.ProcessState.ExitCode(), p.stderr.String()
 			t.Logf("%4.1f MiB, %v, exit code %d: %.200s", float64(peak)/(1<<20), time.Since(begin).Round(time.Millisecond), code, stderr)
+			if peak == 0 {
+				t.Error("its memory was not measured")
+			}
 			if peak > mostResident {
 				t.Errorf("it had %d MiB in memory", peak>>20)
 			}

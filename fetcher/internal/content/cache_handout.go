@@ -83,7 +83,17 @@ func (d *Dir) hardLink(f *os.File, name string) error {
 	if there, err := d.root.Lstat(name); err == nil && os.SameFile(here, there) {
 		return nil
 	}
-	hidden, release, err := d.linkHidden(f) // somebody else who has its lock keeps a sweep away too
+	for range 3 { // a sweep of another name of the file may have the lock, and take this one
+		if err = d.relink(f, name); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return err
+}
+
+// relink gives the file the name in the place of what has it.
+func (d *Dir) relink(f *os.File, name string) error {
+	hidden, release, err := d.linkHidden(f)
 	if err != nil {
 		return err
 	}

@@ -17,8 +17,13 @@ const plainly = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 
 // tryLock locks an open file against all other openings of it, in this process
 // too, unless one has it locked. The kernel lets go of it when a process dies.
-func tryLock(f *os.File) (bool, error) {
-	switch err := flock(f, unix.LOCK_EX|unix.LOCK_NB); {
+func tryLock(f *os.File) (bool, error) { return tryFlock(f, unix.LOCK_EX) }
+
+// tryShare is tryLock, except that others may have the file locked so too.
+func tryShare(f *os.File) (bool, error) { return tryFlock(f, unix.LOCK_SH) }
+
+func tryFlock(f *os.File, how int) (bool, error) {
+	switch err := flock(f, how|unix.LOCK_NB); {
 	case err == nil:
 		return true, nil
 	case errors.Is(err, unix.EWOULDBLOCK):
@@ -38,16 +43,16 @@ func unlock(f *os.File) {
 	_ = f.Close()
 }
 
-// keepLock has the file locked, also while it is closed, until the returned
-// function is called. It does nothing where that can't be.
-func keepLock(f *os.File) func() {
+// keepShare has the file locked as tryShare does, also while it is closed, until
+// release. It does nothing where there are no locks, or a sweep has this one.
+func keepShare(f *os.File) (release func(), err error) {
 	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
-		return func() {}
+		return nil, err
 	}
 	kept := os.NewFile(uintptr(fd), f.Name())
-	_, _ = tryLock(kept)
-	return func() { unlock(kept) }
+	_, _ = tryShare(kept)
+	return func() { unlock(kept) }, nil
 }
 
 func flock(f *os.File, how int) error {

@@ -11,11 +11,13 @@ const plainly = 0
 
 func tryLock(*os.File) (bool, error) { return false, errors.ErrUnsupported }
 
+func tryShare(*os.File) (bool, error) { return false, errors.ErrUnsupported }
+
 func lock(*os.File) error { return errors.ErrUnsupported }
 
 func unlock(f *os.File) { _ = f.Close() }
 
-func keepLock(*os.File) func() { return func() {} }
+func keepShare(*os.File) (release func(), err error) { return func() {}, nil }
 
 func mine(fs.FileInfo) bool { return false }
 

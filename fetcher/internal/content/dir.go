@@ -44,6 +44,8 @@ type Dir struct {
 	info fs.FileInfo // which directory that is
 	// users beyond the first have it by Share.
 	users atomic.Int32
+	// mode is that of new files, once newMode knows it.
+	mode atomic.Uint32
 }
 
 // Open opens the directory at path, and makes it and its parents where missing.
@@ -68,7 +70,7 @@ func Open(path string) (*Dir, error) {
 	if d.info, err = d.fd.Stat(); err != nil {
 		return nil, errors.Join(d.local(err), d.Close())
 	}
-	d.sweep()
+	d.sweep(mostSwept)
 	return d, nil
 }
 

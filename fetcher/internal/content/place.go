@@ -68,11 +68,14 @@ func (p *place) publish(w *Writer) error {
 	return err
 }
 
-// hide gives the file a hidden name, if it has none, and its lock until release,
-// though it is closed.
+// hide gives the file a hidden name, if it has none, its final mode, and its lock
+// until release, though it is closed.
 func (p *place) hide(f *os.File) (release func(), err error) {
 	if p.temp != "" {
-		return keepLock(f), nil
+		if err := p.show(f); err != nil {
+			return nil, err
+		}
+		return keepShare(f)
 	}
 	p.temp, release, err = p.linkHidden(f)
 	return release, err

@@ -1,7 +1,6 @@
 package content
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,7 +10,10 @@ import (
 	"syscall"
 )
 
-const hiddenPrefix, hiddenSuffix = ".docker-fetcher-", ".partial"
+const (
+	hiddenPrefix, hiddenSuffix = ".docker-fetcher-", ".partial"
+	hiddenMode                 = 0o600
+)
 
 // hiddenName is a name for an unfinished file that nothing else has. It says
 // whose it is, should a crash leave it behind.
@@ -22,18 +24,25 @@ func hiddenName() string {
 func isHidden(name string) bool {
 	name, begins := strings.CutPrefix(name, hiddenPrefix)
 	name, ends := strings.CutSuffix(name, hiddenSuffix)
-	_, err := hex.DecodeString(name)
-	return begins && ends && len(name) == 16 && err == nil
+	return begins && ends && len(name) == 16 && strings.Trim(name, "0123456789abcdef") == ""
 }
 
+// mostSwept is how many names a sweep looks at: an Open does not take seconds for
+// a directory that somebody filled.
+const mostSwept = 100_000
+
 // sweep removes the unfinished files of this user that killed processes have
-// left. Who is alive has the lock (flock) of its file as long as that has a hidden
-// name. A lock, and no process ID in the name: that of a container means nothing
-// outside of it, and after a boot it is another's. Where there are no locks,
-// nothing is swept.
-func (d *Dir) sweep() {
-	for {
-		names, err := d.fd.Readdirnames(1024)
+// left, among so many names. Who is alive shares the lock (flock) of its file as
+// long as that has a hidden name; a sweep wants it alone. A lock, and no process
+// ID in the name: that of a container means nothing outside of it, and after a
+// boot it is another's. Where there are no locks, nothing is swept.
+//
+// Where several machines share a directory, they must share its locks: NFS does,
+// unless it is mounted with nolock or local_lock. If they don't, a sweep takes
+// the file that another machine is about to rename, and the fetch there fails.
+func (d *Dir) sweep(most int) {
+	for most > 0 {
+		names, err := d.fd.Readdirnames(min(most, 1024))
 		for _, name := range names {
 			if isHidden(name) {
 				d.sweepOne(name)
@@ -42,6 +51,7 @@ func (d *Dir) sweep() {
 		if err != nil { // the end, or another time
 			return
 		}
+		most -= len(names)
 	}
 }
 
@@ -50,7 +60,10 @@ func (d *Dir) sweepOne(name string) {
 	if err != nil || !seen.Mode().IsRegular() || !mine(seen) {
 		return
 	}
-	f, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // as in Holds
+	f, err := d.root.OpenFile(name, os.O_RDWR|syscall.O_NONBLOCK, 0) // NFS locks for one only what can be written
+	if err != nil {
+		f, err = d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // as in Holds
+	}
 	if err != nil {
 		return
 	}
@@ -72,11 +85,15 @@ func (d *Dir) names(name string, file fs.FileInfo) bool {
 
 var errSwept = errors.New("somebody removes each unfinished file as soon as it is there")
 
-// createNamed begins a file with a hidden name, and has its lock.
+// createNamed begins a file with a hidden name, and shares its lock. Only this
+// user can open it, until show.
 func (d *Dir) createNamed() (file *os.File, temp string, err error) {
+	if _, err := d.newMode(); err != nil { // else a full disk would show at the end
+		return nil, "", err
+	}
 	for range 10 { // a sweep may come between the two
 		temp = hiddenName()
-		file, err = d.root.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
+		file, err = d.root.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, hiddenMode)
 		if err != nil {
 			return nil, "", err
 		}
@@ -84,7 +101,7 @@ func (d *Dir) createNamed() (file *os.File, temp string, err error) {
 		if err != nil {
 			return file, temp, nil // the next call will tell
 		}
-		if ok, err := tryLock(file); err != nil || ok && d.names(temp, info) {
+		if ok, err := tryShare(file); err != nil || ok && d.names(temp, info) {
 			return file, temp, nil
 		}
 		unlock(file)
@@ -93,9 +110,46 @@ func (d *Dir) createNamed() (file *os.File, temp string, err error) {
 	return nil, "", errSwept
 }
 
-// linkHidden gives a file a hidden name and the lock, until release.
+// newMode is the mode that the umask and the directory's ACL leave of fileMode. It
+// makes an empty file to see it: to ask for the umask is to change that of all
+// threads.
+func (d *Dir) newMode() (fs.FileMode, error) {
+	if mode := d.mode.Load(); mode != 0 {
+		return fs.FileMode(mode), nil
+	}
+	probe := hiddenName()
+	f, err := d.root.OpenFile(probe, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = d.root.Remove(probe) }()
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	d.mode.Store(uint32(info.Mode().Perm()))
+	return info.Mode().Perm(), nil
+}
+
+// show gives the file of createNamed the mode of any other, before its name.
+func (d *Dir) show(f *os.File) error {
+	mode, err := d.newMode()
+	if err != nil {
+		return err
+	}
+	if info, err := f.Stat(); err == nil && info.Mode().Perm() == mode { // vfat has one mode for all
+		return nil
+	}
+	return f.Chmod(mode)
+}
+
+// linkHidden gives a file a hidden name and shares its lock, until release.
 func (d *Dir) linkHidden(f *os.File) (hidden string, release func(), err error) {
-	release = keepLock(f)
+	release, err = keepShare(f)
+	if err != nil {
+		return "", nil, err
+	}
 	hidden = hiddenName()
 	if err := d.link(f, hidden); err != nil {
 		release()

@@ -130,6 +130,7 @@ func TestOnlyOurOwnUnfinishedFilesAreSwept(t *testing.T) {
 		"a name with another beginning":  {"x" + ours, file, false},
 		"a name with another end":        {ours + "x", file, false},
 		"a name that is too short":       {".docker-fetcher-0123456789abcde.partial", file, false},
+		"a name in capitals":             {".docker-fetcher-0123456789ABCDEF.partial", file, false},
 		"a name that is not a number":    {".docker-fetcher-0123456789abcdeg.partial", file, false},
 		"a directory of another command": {".docker-fetcher-ABCDEFGHIJKLMNOPQRSTUVWXYZ.partial", func(p string) error { return os.Mkdir(p, 0o700) }, false},
 	} {
@@ -167,7 +168,10 @@ func TestASweepTakesNothingFromThoseWhoReplaceAFile(t *testing.T) {
 					case <-end:
 						return
 					default:
-						d.sweep()
+						if again, err := Open(d.path); err != nil || again.Close() != nil { // it sweeps
+							t.Error(err)
+							return
+						}
 					}
 				}
 			})
@@ -195,6 +199,92 @@ func TestASweepTakesNothingFromThoseWhoReplaceAFile(t *testing.T) {
 			t.Errorf("%v was left", left)
 		}
 	})
+}
+
+func TestASweepEndsAfterAsManyNamesAsItMayLookAt(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir()
+	d := open(t, path)
+	for range 10 {
+		must(t, os.WriteFile(filepath.Join(path, hiddenName()), nil, 0o600))
+	}
+	_, err := d.fd.Seek(0, io.SeekStart) // Open has read it to its end
+	must(t, err)
+	d.sweep(4)
+	if left := list(t, path); len(left) != 6 {
+		t.Errorf("%d files are left, want 6", len(left))
+	}
+}
+
+func TestTwoWhoKeepTheNamesOfOneFileKeepThemBoth(t *testing.T) {
+	t.Parallel()
+	stored := filepath.Join(t.TempDir(), "stored")
+	must(t, os.WriteFile(stored, nil, 0o444))
+	paths := []string{filepath.Join(filepath.Dir(stored), "one"), filepath.Join(filepath.Dir(stored), "two")}
+	var releases []func()
+	for _, path := range paths {
+		f, err := os.Open(stored)
+		must(t, err)
+		_, release, err := open(t, path).linkHidden(f)
+		must(t, err, f.Close())
+		releases = append(releases, release)
+	}
+	releases[0]()
+	for _, path := range paths {
+		open(t, path)
+		if left := list(t, path); len(left) != 1 {
+			t.Errorf("%s was swept while somebody kept the file", path)
+		}
+	}
+	releases[1]()
+	for _, path := range paths {
+		open(t, path)
+		if left := list(t, path); len(left) != 0 {
+			t.Errorf("%v was left", left)
+		}
+	}
+}
+
+func TestAFileThatCannotBeKeptIsNotHidden(t *testing.T) {
+	t.Parallel()
+	d := open(t, t.TempDir())
+	for way, begin := range ways {
+		w := begin.must(t, d, of(nil))
+		must(t, d.show(w.file), w.file.Close()) // no descriptor can be made of it, as without any left
+		if release, err := keepShare(w.file); err == nil || release != nil {
+			t.Errorf("%s: kept without a descriptor: %v", way, err)
+		}
+		if _, err := w.keeper.(*place).hide(w.file); err == nil {
+			t.Errorf("%s: hidden without a lock", way)
+		}
+	}
+}
+
+func TestAnUnfinishedFileWithANameIsForItsUserAlone(t *testing.T) {
+	t.Parallel()
+	d := open(t, t.TempDir())
+	data := []byte("data")
+	w := ways["with a hidden name"].must(t, d, of(data))
+	write(t, w, data)
+	left := list(t, d.path)
+	if len(left) != 1 || !isHidden(left[0]) {
+		t.Fatalf("files %v, want a hidden one", left)
+	}
+	info, err := os.Lstat(filepath.Join(d.path, left[0]))
+	must(t, err)
+	if info.Mode() != 0o600 {
+		t.Errorf("unfinished, its mode is %v", info.Mode())
+	}
+	plain := filepath.Join(t.TempDir(), "plain")
+	must(t, os.WriteFile(plain, nil, fileMode)) // the umask has its say
+	want, err := os.Lstat(plain)
+	must(t, err)
+	commit(t, w)
+	info, err = os.Lstat(filepath.Join(d.path, name))
+	must(t, err)
+	if info.Mode() != want.Mode() {
+		t.Errorf("finished, its mode is %v, want %v", info.Mode(), want.Mode())
+	}
 }
 
 func BenchmarkOpenOfADirectoryWith1000Files(b *testing.B) {
