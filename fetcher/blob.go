@@ -131,7 +131,7 @@ func (j *job) obtain(ctx context.Context, lanes []lane, name string, desc Descri
 		return File{}, err
 	}
 	defer j.room.leave()
-	if j.cache != nil {
+	if j.cache != nil && len(desc.URLs) == 0 { // who pushes a manifest with URLs need not have had the blob
 		file, err := j.cached(ctx, lanes, name, desc, progress)
 		if !j.cache.Failed(err) {
 			return file, err

@@ -59,6 +59,9 @@ func (g *grants) add(reader string, blobs []Descriptor) {
 		g.all = map[grant]bool{}
 	}
 	for _, b := range blobs {
+		if len(b.URLs) > 0 {
+			continue // a registry takes such a manifest from who does not have the blob
+		}
 		g.all[grant{reader, b.Digest}] = true
 	}
 }

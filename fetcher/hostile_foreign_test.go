@@ -2,8 +2,10 @@ package fetcher_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -81,6 +83,15 @@ func (s *stand) requests() []*http.Request {
 	return append([]*http.Request(nil), s.seen...)
 }
 
+// leadsInside is a config whose hosts.toml lets r lead to internal addresses: here all
+// servers are at such.
+func leadsInside(tb testing.TB, r *fetchertest.Registry) fetcher.Config {
+	tb.Helper()
+	hosts := newHostsDir(tb)
+	hosts.put(r.Host(), "hosts.toml", []byte("docker-fetcher = { private_redirects = true }\nserver = \""+r.URL()+"\"\n"))
+	return fetcher.Config{HostsDir: hosts.path}
+}
+
 // overseas is an image with one layer that the registry does not have.
 type overseas struct {
 	layer  []byte
@@ -142,7 +153,7 @@ func TestAForeignLayerIsFetchedFromItsURLsWithoutAnythingOfOurs(t *testing.T) {
 	layer := []byte("a base layer")
 	away := newStand(t, serving(layer))
 	o := putForeign(t, r, layer, away.URL+"/base?sig=1#part")
-	err := o.fetch(t, newFetcher(t, fetcher.Config{}), r, fmt.Sprintf(`{"auths":{%q:{"username":"me","password":"hunter2"}}}`, r.Host()))
+	err := o.fetch(t, newFetcher(t, leadsInside(t, r)), r, fmt.Sprintf(`{"auths":{%q:{"username":"me","password":"hunter2"}}}`, r.Host()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +182,7 @@ func TestAForeignLayerIsContinuedWhereAnURLBrokeOff(t *testing.T) {
 				panic(http.ErrAbortHandler)
 			})
 			whole := newStand(t, serving(layer))
-			var config fetcher.Config
+			config := leadsInside(t, r)
 			if cached {
 				config.CacheDir = newCache(t)
 			}
@@ -220,7 +231,7 @@ func TestTheURLsOfAForeignLayerAreAskedInOrderUntilOneServesTheRightBytes(t *tes
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()
 			r := fetchertest.New(t, fetchertest.Config{})
-			putForeign(t, r, layer, urls...).fetched(t, newFetcher(t, fetcher.Config{}), r)
+			putForeign(t, r, layer, urls...).fetched(t, newFetcher(t, leadsInside(t, r)), r)
 		})
 	}
 }
@@ -236,14 +247,17 @@ func TestAForeignLayerThatNoURLServesIsMissingAndEachIsNamed(t *testing.T) {
 	r := fetchertest.New(t, fetchertest.Config{})
 	o := putForeign(t, r, layer, "ftp://"+wrong.host()+"/a?secret=hunter2", "http://me:hunter2@"+wrong.host(), "http://[",
 		wrong.URL+"/b?sig=hunter2", gone.URL+"/c", unsafe.URL+"/d")
-	err := o.fetch(t, newFetcher(t, fetcher.Config{}), r, `{}`)
+	err := o.fetch(t, newFetcher(t, leadsInside(t, r)), r, `{}`)
 	refused(t, err, fetcher.BlobNotFound,
 		"/v2/team/app/blobs/"+o.digest.String()+": 404 Not Found", "; nor do the URLs serve that the manifest names: ",
 		"ftp://"+wrong.host()+"/a (only http and https are asked)", "http://"+wrong.host()+" (one with a user name is not asked)",
-		"one that can't be read as a URL", wrong.URL+"/b (", gone.URL+`/c (410 Gone: moved house\x1b[31m)`,
+		"one that can't be read as a URL", wrong.URL+"/b (", gone.URL+"/c (410 Gone)",
 		unsafe.URL+`/d (redirect to a "file" URL refused)`)
 	if strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("it shows a secret: %v", err)
+	}
+	if strings.Contains(err.Error(), "moved") {
+		t.Errorf("who chose the URL reads the answer: %v", err)
 	}
 	if n := len(wrong.requests()); n != 1 {
 		t.Errorf("%d requests went where one was to go", n)
@@ -278,7 +292,7 @@ func TestTheURLsOfAForeignLayerAreAskedOnlyWhereTheRegistrySaysThatItHasNoSuchBl
 			o := putForeign(t, r, layer, away.URL)
 			test.fault.Match = fetchertest.Match{Endpoint: fetchertest.Blob, Identifier: o.digest.String()}
 			r.Inject(test.fault)
-			refused(t, o.fetch(t, newFetcher(t, fetcher.Config{}), r, `{}`), test.reason)
+			refused(t, o.fetch(t, newFetcher(t, leadsInside(t, r)), r, `{}`), test.reason)
 			if n := len(away.requests()); n != 0 {
 				t.Errorf("the URL was asked %d times", n)
 			}
@@ -291,7 +305,7 @@ func TestTheURLsOfAForeignLayerAreAskedOnlyWhereTheRegistrySaysThatItHasNoSuchBl
 		r := fetchertest.New(t, fetchertest.Config{})
 		o := putForeign(t, r, layer, away.URL)
 		r.PutBlob("team/app", layer)
-		o.fetched(t, newFetcher(t, fetcher.Config{}), r)
+		o.fetched(t, newFetcher(t, leadsInside(t, r)), r)
 		if n := len(away.requests()); n != 0 {
 			t.Errorf("the URL was asked %d times", n)
 		}
@@ -303,7 +317,7 @@ func TestOfManyURLsOfAForeignLayerTheFirst16AreAsked(t *testing.T) {
 	none := newStand(t, http.NotFound)
 	r := fetchertest.New(t, fetchertest.Config{})
 	o := putForeign(t, r, []byte("a base layer"), slices.Repeat([]string{none.URL}, 1000)...)
-	refused(t, o.fetch(t, newFetcher(t, fetcher.Config{}), r, `{}`), fetcher.BlobNotFound, "the other 984 were not asked")
+	refused(t, o.fetch(t, newFetcher(t, leadsInside(t, r)), r, `{}`), fetcher.BlobNotFound, "the other 984 were not asked")
 	if n := len(none.requests()); n != 16 {
 		t.Errorf("%d requests", n)
 	}
@@ -336,7 +350,7 @@ func TestAPublicRegistrysForeignURLsLeadToNoInternalAddress(t *testing.T) {
 				"registry.example:80": r.Host(), "intra.example:80": inside.host(), "content.example:80": leading.host(), inside.host(): inside.host(),
 			}.transport()
 			err := take(t, newFetcher(t, fetcher.Config{Transport: transport}), "docker://registry.example/team/app?latest#http", "")
-			refused(t, err, fetcher.BlobNotFound, "a public registry leads to an internal address, which is refused")
+			refused(t, err, fetcher.BlobNotFound, "(an internal address, which is refused without private_redirects in hosts.toml)")
 			holdsNot(t, o)
 		})
 	}
@@ -347,33 +361,172 @@ func TestAPublicRegistrysForeignURLsLeadToNoInternalAddress(t *testing.T) {
 	})
 }
 
+func TestAnInternalRegistrysForeignURLsLeadToNoInternalAddressUnlessTheOperatorSaysSo(t *testing.T) {
+	t.Parallel()
+	layer := []byte("a base layer")
+	for title, host := range map[string]string{"by its address": "", "by a name": "intra.example"} {
+		for _, allowed := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, allowed %v", title, allowed), func(t *testing.T) {
+				t.Parallel()
+				inside := newStand(t, serving(layer))
+				r := fetchertest.New(t, fetchertest.Config{})
+				putForeign(t, r, layer, inside.URL+"/latest/meta-data", "http://intra.example:81/blob")
+				name, hosts := cmp.Or(host, r.Host()), newHostsDir(t)
+				hosts.put(name, "hosts.toml", fmt.Appendf(nil, "docker-fetcher = { private_redirects = %v }\nserver = \"http://%s\"\n", allowed, name))
+				f := newFetcher(t, fetcher.Config{HostsDir: hosts.path, Transport: globe{
+					r.Host(): r.Host(), "intra.example:80": r.Host(), "intra.example:81": inside.host(), inside.host(): inside.host(),
+				}.transport()})
+				err := take(t, f, "docker://"+name+"/team/app?latest#http", "")
+				if allowed {
+					if err != nil || len(inside.requests()) != 1 {
+						t.Errorf("%v after %d requests", err, len(inside.requests()))
+					}
+					return
+				}
+				refused(t, err, fetcher.BlobNotFound, inside.URL+"/latest/meta-data (an internal address", "http://intra.example:81/blob (an internal address")
+				if n := len(inside.requests()); n != 0 {
+					t.Errorf("the internal address was asked %d times", n)
+				}
+			})
+		}
+	}
+}
+
+// A registry takes a manifest with URLs from who does not have the blob.
+func TestAManifestWithURLsGivesNobodyABlobOfTheCacheAndFillsNone(t *testing.T) {
+	t.Parallel()
+	secret := []byte("what only the owner may read")
+	away, none := newStand(t, serving(secret)), newStand(t, http.NotFound)
+	for title, test := range map[string]struct {
+		place string
+		there bool
+	}{"a URL that serves nothing": {none.URL, false}, "a URL that serves": {away.URL, true}} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			r := fetchertest.New(t, fetchertest.Config{})
+			config := leadsInside(t, r)
+			config.CacheDir = newCache(t)
+			f := newFetcher(t, config)
+			name := r.PutBlob("victim/private", secret)
+			of := func(repository string) (fetcher.Result, error) {
+				return f.Fetch(t.Context(), fetcher.Request{URI: uri(t, r, "docker-blob", repository, name), Directory: t.TempDir()})
+			}
+			o := putForeign(t, r, secret, test.place)
+			if test.there {
+				o.fetched(t, f, r)
+			}
+			for _, reused := range []bool{false, true} {
+				if got, err := of("victim/private"); err != nil || got.Files[0].Reused != reused {
+					t.Fatalf("the owner has %+v, %v, want reused %v", got, err, reused)
+				}
+			}
+			if test.there {
+				o.fetched(t, f, r)
+			} else {
+				refused(t, o.fetch(t, f, r, `{}`), fetcher.BlobNotFound)
+				holdsNot(t, o)
+			}
+			_, err := of("team/app")
+			refused(t, err, fetcher.BlobNotFound)
+		})
+	}
+}
+
+func TestWhoHoldsUpAForeignLayerHoldsUpNobodyElseThroughTheCache(t *testing.T) {
+	t.Parallel()
+	layer := []byte("a base layer")
+	r := fetchertest.New(t, fetchertest.Config{})
+	config := leadsInside(t, r)
+	config.CacheDir = newCache(t)
+	f := newFetcher(t, config)
+	begun := make(chan struct{})
+	slow := newStand(t, func(w http.ResponseWriter, q *http.Request) {
+		w.Header().Set("Content-Length", fmt.Sprint(len(layer)))
+		_, _ = w.Write(layer[:3])
+		w.(http.Flusher).Flush()
+		close(begun)
+		<-q.Context().Done()
+	})
+	o := putForeign(t, r, layer, slow.URL)
+	ctx, cancel := context.WithCancel(t.Context())
+	held := make(chan error)
+	go func() {
+		_, err := f.Fetch(ctx, fetcher.Request{URI: uri(t, r, "docker", "team/app", "latest"), Directory: o.dir})
+		held <- err
+	}()
+	<-begun
+	limited, end := context.WithTimeout(t.Context(), 20*time.Second) // less than the cache waits for who holds a blob
+	defer end()
+	name := r.PutBlob("victim/private", layer)
+	_, err := f.Fetch(limited, fetcher.Request{URI: uri(t, r, "docker-blob", "victim/private", name), Directory: t.TempDir()})
+	if err != nil {
+		t.Error(err)
+	}
+	cancel()
+	if err := <-held; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestForeignURLsThatNeverAnswerAreGivenUpInTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		layer := "a base layer"
-		manifest := fmt.Sprintf(`{"schemaVersion":2,"mediaType":"application/vnd.docker.distribution.manifest.v2+json",
-			"config":{"mediaType":"application/vnd.docker.container.image.v1+json","digest":%[1]q,"size":12,"urls":[%[2]s]},"layers":[]}`,
-			digest.FromString(layer), strings.Repeat(`"https://hangs.example/",`, 15)+`"https://hangs.example/"`)
-		asked := 0
-		f := newFetcher(t, fetcher.Config{Transport: inProcess(func(req *http.Request) (*http.Response, error) {
-			switch {
-			case req.URL.Host == "hangs.example":
-				asked++
-				<-req.Context().Done()
-				return nil, req.Context().Err()
-			case strings.Contains(req.URL.Path, "/manifests/"):
-				return answer(req, 200, manifest), nil
-			}
-			return answer(req, 404, ""), nil
-		})})
-		begin := time.Now()
-		err := take(t, f, "docker://registry.example/team/app?latest", "")
+		took, asked, err := hanging(t, func(req *http.Request) (*http.Response, error) {
+			<-req.Context().Done()
+			return nil, req.Context().Err()
+		})
 		refused(t, err, fetcher.BlobNotFound, "no answer within 5s", "not asked, as those before took too long")
-		if took := time.Since(begin); took > 30*time.Second || asked != 2 {
+		if took > 30*time.Second || asked != 2 {
 			t.Errorf("it took %v and %d requests", took, asked)
 		}
 	})
 }
+
+func TestAForeignURLThatStallsIsTheLastOneAsked(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		took, asked, err := hanging(t, func(req *http.Request) (*http.Response, error) {
+			resp := answer(req, http.StatusOK, "a base layer")
+			resp.Body = mute{req.Context()}
+			return resp, nil
+		})
+		refused(t, err, fetcher.BlobNotFound, "not asked, as those before took too long")
+		if took > 2*fetcher.DefaultStallTimeout || asked != 1 {
+			t.Errorf("it took %v and %d requests", took, asked)
+		}
+	})
+}
+
+// hanging fetches an image whose config is at 16 URLs, at each of which serve answers.
+func hanging(t *testing.T, serve inProcess) (took time.Duration, asked int, err error) {
+	t.Helper()
+	manifest := fmt.Sprintf(`{"schemaVersion":2,"mediaType":"application/vnd.docker.distribution.manifest.v2+json",
+		"config":{"mediaType":"application/vnd.docker.container.image.v1+json","digest":%[1]q,"size":12,"urls":[%[2]s]},"layers":[]}`,
+		digest.FromString("a base layer"), strings.Repeat(`"https://hangs.example/",`, 15)+`"https://hangs.example/"`)
+	f := newFetcher(t, fetcher.Config{Transport: inProcess(func(req *http.Request) (*http.Response, error) {
+		switch {
+		case req.URL.Host == "hangs.example":
+			asked++
+			return serve(req)
+		case strings.Contains(req.URL.Path, "/manifests/"):
+			return answer(req, http.StatusOK, manifest), nil
+		}
+		return answer(req, http.StatusNotFound, ""), nil
+	})})
+	begin := time.Now()
+	err = take(t, f, "docker://registry.example/team/app?latest", "")
+	return time.Since(begin), asked, err
+}
+
+// mute is a body of which nothing comes.
+type mute struct{ ctx context.Context }
+
+func (m mute) Read([]byte) (int, error) {
+	<-m.ctx.Done()
+	return 0, m.ctx.Err()
+}
+
+func (mute) Close() error { return nil }
 
 // inProcess is a transport without sockets.
 type inProcess func(*http.Request) (*http.Response, error)

@@ -76,6 +76,7 @@ func (j *job) options(c Config, req Request) error {
 	if req.StallTimeout > 0 {
 		j.stall = req.StallTimeout
 	}
+	j.parallel = j.room.share(j.parallel)
 	var err error
 	j.platform, err = platform(req.Platform, c.Platform)
 	return err

@@ -19,7 +19,9 @@ const (
 
 // room is for the blobs that all calls of a process have open at once. Who finds
 // none waits for another to be done: that is no error, as the lack of file
-// descriptors is.
+// descriptors is. It covers neither the directories of more calls than a few, nor
+// the connections of blobs in more than one stream or from more than one host:
+// those that stay idle are few, and what is lacking then is LOCAL_LIMIT.
 type room chan struct{}
 
 // newRoom returns the room in a process that may have so many files open; at
@@ -40,6 +42,10 @@ func (r room) enter(ctx context.Context) error {
 }
 
 func (r room) leave() { <-r }
+
+// share is how many blobs one call fetches at once that would like so many: half of
+// the room at most, so that one that is slow leaves room to others.
+func (r room) share(asked int) int { return min(asked, max(1, cap(r)/2)) }
 
 // streams are the most that one host gets.
 func (r room) streams() int { return min(transfer.DefaultStreams, cap(r)) }

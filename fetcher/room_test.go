@@ -18,6 +18,19 @@ func TestThereIsRoomForAsManyBlobsAsFilesMayBeOpen(t *testing.T) {
 	}
 }
 
+func TestACallTakesHalfOfTheRoomAtMost(t *testing.T) {
+	t.Parallel()
+	for files, want := range map[uint64]struct{ all, three int }{0: {1, 1}, 34: {1, 1}, 39: {1, 1}, 44: {2, 2}, 64: {4, 3}, 256: {23, 3}, 1024: {32, 3}} {
+		f := Fetcher{room: newRoom(files), config: Config{MaxConcurrentBlobs: DefaultMaxConcurrentBlobs, Platform: &Platform{}}}
+		for asked, want := range map[int]int{0: want.all, 3: want.three, DefaultMaxConcurrentBlobs: want.all} {
+			j := &job{room: f.room}
+			if err := j.options(f.config, Request{MaxParallel: asked}); err != nil || j.parallel != want {
+				t.Errorf("%d files, %d asked for: %d blobs at once, want %d (%v)", files, asked, j.parallel, want, err)
+			}
+		}
+	}
+}
+
 func TestTheWaitForRoomEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	r := newRoom(0)

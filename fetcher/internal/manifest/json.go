@@ -16,7 +16,9 @@ import (
 // A document is found valid once, by encoding/json. Then it is walked in
 // place: what is cut off it are slices of the body, nothing is copied but the
 // strings that are kept, and what follows the first error is never looked at.
-// So a document costs a few times its size, whatever it is made of.
+// So a document costs a few times its size, whatever it is made of. Not by the
+// tokens of json.Decoder: each key would be a string of its own, of which 4 MiB
+// of short escaped ones make many times their size, in 487 ms and not in 107.
 
 // deciding are the top-level fields that say what a document is.
 var deciding = []string{"schemaVersion", "mediaType", "config", "layers", "manifests", "fsLayers", "signatures"}

@@ -50,9 +50,9 @@ func dialFor(t *http.Transport, dial dial, trips *roundTrips) *dialer {
 	if t.MaxConnsPerHost > 0 {
 		d.most = min(d.most, t.MaxConnsPerHost)
 	}
-	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+	t.DialContext = sound(func(ctx context.Context, network, address string) (net.Conn, error) {
 		return d.take(ctx, network, endpoint{address, false})
-	}
+	})
 	t.DialTLSContext = sound(func(ctx context.Context, network, address string) (net.Conn, error) {
 		return d.take(ctx, network, endpoint{address, true}) // whose config may have functions of others
 	})

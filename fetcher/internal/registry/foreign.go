@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -30,8 +29,8 @@ type place struct {
 // Foreign returns the places where a descriptor says that its blob is too
 // (image-spec, descriptor.md, "urls"), to be asked in this order where no host
 // of the route has it. They are other people's: nothing is sent there that a
-// redirect would not take along, and a public registry's lead to no internal
-// address. failed is told of those that can't be asked.
+// redirect would not take along, and they lead to no internal address unless the
+// registry may redirect to such by hosts.toml. failed is told of those that can't be asked.
 func (r *Route) Foreign(urls []string, failed *Failed) []*Repository {
 	var places []*Repository
 	spent := new(atomic.Int64)
@@ -79,8 +78,8 @@ func (p *place) admitted() (said string, ok bool) {
 	return "not asked, as those before took too long", time.Duration(p.spent.Load()) < foreignBudget
 }
 
-// elsewhere sends a request to a place of a foreign layer, where no ladder leads.
-func (r *Repository) elsewhere(ctx context.Context, q *request) (*http.Response, error) {
+// askPlace sends a request to a place of a foreign layer, where no ladder leads.
+func (r *Repository) askPlace(ctx context.Context, q *request) (*http.Response, error) {
 	begin := time.Now()
 	req := (&http.Request{Method: q.method, URL: q.url, Header: q.header}).WithContext(ctx)
 	resp, err := r.send(req, &q.throttled)
@@ -103,17 +102,22 @@ func (f *Failed) Missing() bool {
 	return len(f.errs) > 0 && errors.As(f.errs[len(f.errs)-1], &last) && last.Reason == blobMissing
 }
 
-// Elsewhere notes what a place of a foreign layer said.
-func (f *Failed) elsewhere(p *place, said string) {
+// addPlace notes what a place of a foreign layer said.
+func (f *Failed) addPlace(p *place, said string) {
 	f.foreign = append(f.foreign, placeName(p.url)+" ("+said+")")
 }
 
 // saidElsewhere is an error of a place in the fewest words: what to do about it is not
-// the reader's to do.
+// the reader's to do, and the body of an answer is not for who chose the URL.
 func saidElsewhere(err error) string {
 	var e *Error
-	if errors.As(err, &e) {
-		return strings.TrimSuffix(e.told(), ": ")
+	switch {
+	case !errors.As(err, &e):
+		return err.Error()
+	case errors.Is(err, ErrInternalAddress):
+		return "an internal address, which is refused without private_redirects in hosts.toml"
+	case e.Status != 0:
+		return fmt.Sprintf("%d %s", e.Status, http.StatusText(e.Status))
 	}
-	return err.Error()
+	return e.Message
 }

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -10,6 +11,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -31,6 +34,7 @@ var spellings = map[string]func(netip.Addr) string{
 	"NAT64":        func(a netip.Addr) string { return "[64:ff9b::" + a.String() + "]" },
 	"NAT64, zone":  func(a netip.Addr) string { return "[64:ff9b::" + a.String() + "%25lo]" },
 	"NAT64, local": func(a netip.Addr) string { return "[64:ff9b:1::" + a.String() + "]" },
+	"SIIT":         func(a netip.Addr) string { return "[::ffff:0:" + a.String() + "]" },
 	"6to4": func(a netip.Addr) string {
 		b := a.As4()
 		return fmt.Sprintf("[2002:%x%02x:%x%02x::1]", b[0], b[1], b[2], b[3])
@@ -45,6 +49,10 @@ var spellings = map[string]func(netip.Addr) string{
 	"octal parts": func(a netip.Addr) string {
 		b := a.As4()
 		return fmt.Sprintf("0%o.0%o.00%o.0%o", b[0], b[1], b[2], b[3])
+	},
+	"decimal parts, noughts before": func(a netip.Addr) string {
+		b := a.As4()
+		return fmt.Sprintf("0%d.%d.%d.%d", b[0], b[1], b[2], b[3])
 	},
 	"hex parts": func(a netip.Addr) string {
 		b := a.As4()
@@ -73,7 +81,8 @@ func wide(r rune) rune {
 // Through a proxy nobody but the guard stands between a public registry and what
 // is inside: the proxy dials whatever it is told.
 func FuzzNoSpellingOfAnInternalAddressPasses(f *testing.F) {
-	for _, address := range []string{"127.0.0.1", "10.0.0.1", "169.254.169.254", "192.168.1.1", "172.31.255.255", "100.64.0.1", "0.0.0.0", "255.255.255.255", "8.8.8.8", "172.32.0.1"} {
+	for _, address := range []string{"127.0.0.1", "10.0.0.1", "169.254.169.254", "192.168.1.1", "172.31.255.255", "100.64.0.1", "0.0.0.0", "255.255.255.255", "8.8.8.8", "172.32.0.1",
+		"192.0.0.192", "168.63.129.16", "240.0.0.1", "198.18.0.1", "87.0.0.1"} {
 		f.Add(number(netip.MustParseAddr(address)))
 	}
 	proxy := &url.URL{Scheme: "http", Host: "proxy.example"}
@@ -89,12 +98,47 @@ func FuzzNoSpellingOfAnInternalAddressPasses(f *testing.F) {
 			req := (&http.Request{Method: http.MethodGet, URL: target, Header: http.Header{}}).WithContext(t.Context())
 			_, err = o.away(req, o.pool)
 			refused := !errors.Is(err, errNoDial)
-			must := internal(addr) || name == "NAT64, local" || name == "wide digits"
+			must := internal(addr) || name == "NAT64, local" || name == "wide digits" || internalOtherwise(name, target.Hostname())
 			if must != refused {
 				t.Errorf("%s, %s: %v", name, target.Host, err)
 			}
 		}
 	})
+}
+
+// internalOtherwise reports whether a spelling with noughts before its numbers is one
+// of an internal address to those who read them in the other base.
+func internalOtherwise(name, host string) bool {
+	if !slices.Contains([]string{"octal", "octal parts", "decimal parts, noughts before"}, name) {
+		return false
+	}
+	return slices.ContainsFunc([]int{8, 10}, func(base int) bool {
+		var n uint64
+		parts := strings.Split(host, ".")
+		for _, part := range parts {
+			one, err := strconv.ParseUint(part, base, 32)
+			if err != nil || one > 255 && len(parts) > 1 {
+				return false
+			}
+			n = n<<8 | one
+		}
+		return internal(netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, uint32(n)))))
+	})
+}
+
+func TestAHostThatAnyReaderTakesForAnInternalAddressIsForbidden(t *testing.T) {
+	t.Parallel()
+	for host, want := range map[string]bool{
+		"0127.0.0.1": true, "010.0.0.1": true, "0x7f.0x.0x.1": true, "0X7F.0X.1": true, "0x": true, "0": true, "0x.": true,
+		"0251.0376.0251.0376": true, "0169.0254.0169.0254": true, "192.0.0.192": true, "168.63.129.16": true, "240.0.0.1": true,
+		"255.255.255.255": true, "198.18.0.1": true, "::ffff:0:7f00:1": true,
+		"010.8.8.8": true, "012.8.8.8": true, "08.8.8.8": false, "8.8.8.8": false, "0x8.0x8.0x8.8": false, "0x.example": false, "x": false, "": false,
+		"1.2.3.4.5": false, "256.1.1.1": false,
+	} {
+		if got := forbidden(host); got != want {
+			t.Errorf("forbidden(%q) = %v", host, got)
+		}
+	}
 }
 
 func FuzzALocationIsJudgedTheSameTwice(f *testing.F) {

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -45,7 +46,7 @@ func newTransports(given http.RoundTripper) transports {
 	if !ok {
 		return t
 	}
-	direct := original.DialContext
+	direct := own(original.DialContext, original.Dial) //nolint:staticcheck // somebody may still set it
 	if direct == nil {
 		direct = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	}
@@ -54,15 +55,25 @@ func newTransports(given http.RoundTripper) transports {
 	if original.OnProxyConnectResponse == nil { // whose error net/http has no type for
 		inside.OnProxyConnectResponse, outside.OnProxyConnectResponse = connected, connected
 	}
-	inside.DialContext, outside.DialContext = direct, guarded(direct)
-	if own := original.DialTLSContext; own != nil {
-		inside.DialTLSContext, outside.DialTLSContext = sound(own), guarded(sound(own))
+	inside.DialContext, outside.DialContext = direct, sound(guarded(direct))
+	if secure := own(original.DialTLSContext, original.DialTLS); secure != nil { //nolint:staticcheck // as above
+		secure = sound(secure)
+		inside.DialTLSContext, outside.DialTLSContext = secure, sound(guarded(secure))
 	}
 	t.inside, t.outside = inside, outside
 	if t.dialer = dialFor(inside, direct, t.trips); t.dialer != nil {
 		dialFor(outside, guarded(direct), t.trips)
 	}
 	return t
+}
+
+// own is the dial that a transport was given; nil: none. One that knows no context
+// counts where there is no other, as for http.Transport.
+func own(with dial, without func(network, address string) (net.Conn, error)) dial {
+	if with != nil || without == nil {
+		return with
+	}
+	return func(_ context.Context, network, address string) (net.Conn, error) { return without(network, address) }
 }
 
 // guarded is a dial that has no connection to an internal address.
@@ -80,8 +91,8 @@ func guarded(dial dial) dial {
 	}
 }
 
-// sound is a dial whose panic is an error: http.Transport dials in a goroutine of
-// its own, where a panic would end the process.
+// sound is a dial whose panic is an error, and so is that it returns nothing:
+// http.Transport dials in a goroutine of its own, where a panic would end the process.
 func sound(dial dial) dial {
 	return func(ctx context.Context, network, address string) (conn net.Conn, err error) {
 		defer func() {
@@ -89,9 +100,15 @@ func sound(dial dial) dial {
 				conn, err = nil, &panicError{fmt.Errorf("panic: %v\n%s", p, debug.Stack())}
 			}
 		}()
-		return dial(ctx, network, address)
+		conn, err = dial(ctx, network, address)
+		if conn == nil && err == nil {
+			err = errNoConnection
+		}
+		return conn, err
 	}
 }
+
+var errNoConnection = errors.New("the dial of the transport returned neither a connection nor an error")
 
 // panicError is a panic. Its text is for everybody, what it wraps for the log.
 type panicError struct{ stack error }
@@ -149,11 +166,12 @@ func (o outgoing) home(req *http.Request, pool *transports) (*http.Response, err
 }
 
 // away sends a request to where the registry led. One that is inside may lead
-// anywhere, and so may one of which the operator says so. Through a proxy it is
-// the proxy that resolves names and dials; then only addresses that are written
-// as such are judged.
+// anywhere, and so may one of which the operator says so; but the URLs of a foreign
+// layer are the words of whoever pushed it, and no registry's. Through a proxy it
+// is the proxy that resolves names and dials; then only addresses that are
+// written as such are judged.
 func (o outgoing) away(req *http.Request, pool *transports) (*http.Response, error) {
-	if o.anywhere || o.client.isInside(o.registry) {
+	if o.anywhere || !o.led && o.client.isInside(o.registry) {
 		return pool.inside.RoundTrip(req)
 	}
 	host := req.URL.Hostname()
@@ -210,16 +228,18 @@ func literal(host string) (netip.Addr, bool) {
 // that a proxy may take for one.
 func forbidden(host string) bool {
 	host = strings.TrimSuffix(host, ".")
-	addr, known := literal(host)
-	if !known {
-		addr, known = numeric(host)
+	if addr, known := literal(host); known {
+		return internal(addr)
 	}
-	return known && internal(addr)
+	asC, known := numeric(host, 0)
+	asDecimal, also := numeric(host, 10) // how some read 0127.0.0.1
+	return known && internal(asC) || also && internal(asDecimal)
 }
 
-// numeric reads an IPv4 address as inet_aton does: one to four numbers, decimal,
-// octal (017) or hexadecimal (0x7f), the last of which fills what is left.
-func numeric(host string) (netip.Addr, bool) {
+// numeric reads an IPv4 address as inet_aton does: one to four numbers, the last of
+// which fills what is left. By base 0 they are decimal, octal (017) or hexadecimal
+// (0x7f, and 0x for nothing).
+func numeric(host string, base int) (netip.Addr, bool) {
 	parts := strings.Split(host, ".")
 	last := len(parts) - 1
 	if last > 3 {
@@ -231,7 +251,10 @@ func numeric(host string) (netip.Addr, bool) {
 		if i == last {
 			bits = 8 * (4 - last)
 		}
-		n, err := strconv.ParseUint(part, 0, bits)
+		if base == 0 && strings.EqualFold(part, "0x") {
+			part = "0"
+		}
+		n, err := strconv.ParseUint(part, base, bits)
 		if err != nil {
 			return netip.Addr{}, false
 		}
@@ -254,28 +277,38 @@ func isInternal(a net.Addr) bool {
 	return internal(tcp.AddrPort().Addr())
 }
 
-// internal reports whether an address is loopback, link-local, private, or
-// stands for such by NAT64 (RFC 6052) or 6to4 (RFC 3056), or as an
-// IPv4-compatible one (RFC 4291 section 2.5.5.1).
+// internal reports whether an address is loopback, link-local, private or reserved,
+// or stands for such by NAT64 (RFC 6052), 6to4 (RFC 3056) or SIIT (RFC 7915), or as
+// an IPv4-compatible one (RFC 4291 section 2.5.5.1).
 func internal(addr netip.Addr) bool {
 	addr = addr.Unmap().WithZone("") // no prefix contains one with a zone
 	raw := addr.As16()
 	switch {
-	case nat64.Contains(addr), compatible.Contains(addr):
+	case nat64.Contains(addr), compatible.Contains(addr), translated.Contains(addr):
 		addr = netip.AddrFrom4([4]byte(raw[12:]))
 	case sixToFour.Contains(addr):
 		addr = netip.AddrFrom4([4]byte(raw[2:6]))
 	}
-	return addr.IsLoopback() || addr.IsPrivate() || addr.IsLinkLocalUnicast() || addr.IsMulticast() ||
-		shared.Contains(addr) || thisNetwork.Contains(addr) || addr.IsUnspecified() || siteLocal.Contains(addr) || localNAT64.Contains(addr)
+	return addr.IsLoopback() || addr.IsPrivate() || addr.IsLinkLocalUnicast() || addr.IsMulticast() || addr.IsUnspecified() ||
+		slices.ContainsFunc(reserved, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+// reserved are prefixes in which there is nothing for strangers, some of them with
+// services of the machine's own network, such as a cloud's metadata.
+var reserved = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"),        // RFC 1122
+	netip.MustParsePrefix("100.64.0.0/10"),    // RFC 6598
+	netip.MustParsePrefix("168.63.129.16/32"), // Azure's wire server
+	netip.MustParsePrefix("192.0.0.0/24"),     // RFC 6890; Oracle's metadata
+	netip.MustParsePrefix("198.18.0.0/15"),    // RFC 2544
+	netip.MustParsePrefix("240.0.0.0/4"),      // RFC 1112, and broadcast
+	netip.MustParsePrefix("64:ff9b:1::/48"),   // RFC 8215
+	netip.MustParsePrefix("fec0::/10"),        // RFC 3879
 }
 
 var (
-	shared      = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
-	thisNetwork = netip.MustParsePrefix("0.0.0.0/8")     // RFC 1122
-	siteLocal   = netip.MustParsePrefix("fec0::/10")     // RFC 3879
-	nat64       = netip.MustParsePrefix("64:ff9b::/96")
-	localNAT64  = netip.MustParsePrefix("64:ff9b:1::/48") // RFC 8215
-	compatible  = netip.MustParsePrefix("::/96")
-	sixToFour   = netip.MustParsePrefix("2002::/16")
+	nat64      = netip.MustParsePrefix("64:ff9b::/96")
+	compatible = netip.MustParsePrefix("::/96")
+	translated = netip.MustParsePrefix("::ffff:0:0:0/96")
+	sixToFour  = netip.MustParsePrefix("2002::/16")
 )

@@ -118,19 +118,31 @@ func TestAPublicRegistryCanNotLeadInside(t *testing.T) {
 func TestATransportsOwnWayToSpeakTLSIsGuardedToo(t *testing.T) {
 	t.Parallel()
 	r := fetchertest.New(t, fetchertest.Config{TLS: true})
-	transport := NewTransport(nil)
-	transport.DialTLSContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, r.Host())
-	}
-	c := New(transport, "test")
-	t.Cleanup(c.CloseIdleConnections)
-	req, err := http.NewRequest(http.MethodGet, "https://content.example/blob", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := outgoing{client: c, registry: &url.URL{Scheme: "https", Host: "registry.example"}, pool: &c.transports}
-	if _, err := o.away(req, o.pool); !errors.Is(err, ErrInternalAddress) {
-		t.Errorf("got %v", err)
+	for title, set := range map[string]func(*http.Transport){
+		"with a context": func(t *http.Transport) {
+			t.DialTLSContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, network, r.Host())
+			}
+		},
+		"without one": func(t *http.Transport) {
+			t.DialTLS = func(network, _ string) (net.Conn, error) { return net.Dial(network, r.Host()) } //nolint:staticcheck // others may set it
+		},
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			transport := NewTransport(nil)
+			set(transport)
+			c := New(transport, "test")
+			t.Cleanup(c.CloseIdleConnections)
+			req, err := http.NewRequest(http.MethodGet, "https://content.example/blob", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := outgoing{client: c, registry: &url.URL{Scheme: "https", Host: "registry.example"}, pool: &c.transports}
+			if _, err := o.away(req, o.pool); !errors.Is(err, ErrInternalAddress) {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }
 
@@ -141,6 +153,8 @@ func TestInternal(t *testing.T) {
 		"fe80::1%eth0": true, "::ffff:192.168.0.1": true, "100.64.0.1": true, "0.0.0.0": true, "0.1.2.3": true, "::": true,
 		"fd00::1": true, "fec0::1": true, "224.0.0.1": true, "64:ff9b::7f00:1%eth0": true, "64:ff9b:1::5db8:d822": true, "::7f00:1": true,
 		"64:ff9b::a9fe:a9fe": true, "2002:7f00:1::": true, // 169.254.169.254 and 127.0.0.1, translated
+		"192.0.0.192": true, "168.63.129.16": true, "168.63.129.17": false, "240.0.0.1": true, "255.255.255.255": true, "198.18.0.1": true,
+		"198.19.255.255": true, "198.20.0.1": false, "::ffff:0:7f00:1": true, "::ffff:0:5db8:d822": false,
 		"93.184.216.34": false, "2606:2800:220:1::1": false, "172.32.0.1": false, "64:ff9b::5db8:d822": false, "2002:5db8:d822::": false,
 	} {
 		if got := internal(netip.MustParseAddr(address)); got != want {

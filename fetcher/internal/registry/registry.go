@@ -222,7 +222,7 @@ func (r *Repository) at(path string) *url.URL {
 // ask sends a request with the authorization that the registry asks for, and
 // returns its answer if that served.
 func (r *Repository) ask(ctx context.Context, q *request) (*http.Response, error) {
-	send := r.elsewhere
+	send := r.askPlace
 	if r.place == nil {
 		send = r.climb
 	}

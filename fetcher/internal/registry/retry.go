@@ -81,9 +81,11 @@ func permanent(err error) bool {
 	var redirect *redirectError
 	var proxy *proxyError
 	switch {
-	case errors.As(err, new(*panicError)), errors.As(err, new(*proxySettingError)), errors.Is(err, context.Canceled), errors.Is(err, ErrInternalAddress), errors.Is(err, http.ErrSchemeMismatch),
-		errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &unknown), refusesTLS(err),
-		errors.As(err, &redirect):
+	case errors.Is(err, context.Canceled), errors.Is(err, ErrInternalAddress), errors.As(err, &redirect):
+		return true
+	case errors.As(err, new(*panicError)), errors.Is(err, errNoConnection), errors.As(err, new(*proxySettingError)):
+		return true
+	case errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &unknown), refusesTLS(err), errors.Is(err, http.ErrSchemeMismatch):
 		return true
 	case errors.As(err, &dns):
 		return dns.IsNotFound

@@ -217,7 +217,10 @@ type Failed struct {
 // Add notes a host and its error.
 func (f *Failed) Add(host *Repository, err error) {
 	if host.place != nil {
-		f.elsewhere(host.place, saidElsewhere(err))
+		f.addPlace(host.place, saidElsewhere(err))
+		if errors.Is(err, transfer.ErrStalled) {
+			host.place.spent.Add(int64(foreignBudget)) // it took a minute or more
+		}
 		return
 	}
 	f.hosts, f.errs = append(f.hosts, host.String()), append(f.errs, err)
@@ -226,7 +229,7 @@ func (f *Failed) Add(host *Repository, err error) {
 // Skip notes a host that was not asked, and what it said before.
 func (f *Failed) Skip(host *Repository, said string) {
 	if host.place != nil {
-		f.elsewhere(host.place, said)
+		f.addPlace(host.place, said)
 		return
 	}
 	f.skipped = append(f.skipped, host.String()+" ("+said+")")
