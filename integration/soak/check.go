@@ -26,14 +26,18 @@ type outcome struct {
 // unavailable is the failure of a command that says no more than its exit code, 6.
 const unavailable = "exit code 6"
 
-// judge says what is wrong about an outcome; nil: nothing. The registry tells
-// the truth and the network does not work: there is no other reason to fail.
-func judge(e ending, o outcome) error {
+// judge says what is wrong about the outcome of an errand; nil: nothing. The
+// registry tells the truth and the network does not work: there is no other reason
+// to fail, and none where no fault is on.
+func judge(e errand, o outcome) error {
+	if e.Unhindered && o.reason != "" {
+		return fmt.Errorf("failed without a fault with %s: %s", o.reason, o.text)
+	}
 	switch o.reason {
 	case "", string(fetcher.RegistryUnreachable), string(fetcher.Registry5xx), string(fetcher.Stalled), unavailable:
 		return nil
 	case string(killed), string(cancelled):
-		if o.reason == string(e) {
+		if o.reason == string(e.Ending) {
 			return nil
 		}
 	}

@@ -111,6 +111,32 @@ func (c *counts) resident(who string, bytes int64) {
 	c.peak[who] = max(c.peak[who], bytes)
 }
 
+// mostResident is what a plugin or process may ever have in memory, in bytes. It
+// is measured as the process's own: VmHWM begins anew with the exec.
+const mostResident = 64 << 20
+
+// prove wants a fetch that succeeded: a soak without any shows nothing.
+func (c *counts) prove() {
+	c.mu.Lock()
+	well := c.well
+	c.mu.Unlock()
+	if well == 0 {
+		c.violation("no fetch succeeded while there were faults")
+	}
+}
+
+// weigh holds what processes had in memory to what was promised.
+func (c *counts) weigh() {
+	c.mu.Lock()
+	peak := maps.Clone(c.peak)
+	c.mu.Unlock()
+	for who, bytes := range peak {
+		if bytes > mostResident {
+			c.violation("peak RSS of a %s: %d KiB, more than %d", who, bytes>>10, mostResident>>10)
+		}
+	}
+}
+
 // failures returns the violations, as one text; empty where there are none.
 func (c *counts) failures() string {
 	c.mu.Lock()

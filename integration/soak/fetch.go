@@ -44,7 +44,7 @@ func (s *soak) do(ctx context.Context, e errand, dir string) {
 // check holds an outcome and its directory to what was promised.
 func (s *soak) check(e errand, dir string, o outcome) {
 	m := s.images[e.Image]
-	if err := judge(e.Ending, o); err != nil {
+	if err := judge(e, o); err != nil {
 		s.counts.violation("%+v took %v: %v", e, o.took, err)
 	}
 	size, err := inspect(dir, m.files, o.reason == "")

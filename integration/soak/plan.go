@@ -97,6 +97,7 @@ type errand struct {
 	Ending     ending
 	After      time.Duration // until the ending
 	Again      bool          // once more, undisturbed
+	Unhindered bool          // no fault is on
 }
 
 // drawErrand draws the next fetch. Of the images, the first are drawn most often.

@@ -14,6 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/docker-fetcher/docker-fetcher/fetcher"
 )
 
 func TestSomeSecondsOfFaultsLeaveNothingWrong(t *testing.T) {
@@ -81,6 +83,11 @@ func TestAllThatCanBeDrawnIsDrawn(t *testing.T) {
 
 func TestOnlyTheNetworkIsAReasonToFail(t *testing.T) {
 	t.Parallel()
+	for _, reason := range []string{"REGISTRY_UNREACHABLE", "STALLED", "REGISTRY_5XX", "exit code 6"} {
+		if err := judge(errand{Ending: undisturbed, Unhindered: true}, outcome{reason: reason}); err == nil {
+			t.Errorf("%s without a fault is judged as right", reason)
+		}
+	}
 	for _, test := range []struct {
 		ending ending
 		reason string
@@ -107,8 +114,33 @@ func TestOnlyTheNetworkIsAReasonToFail(t *testing.T) {
 	} {
 		t.Run(string(test.ending)+" "+test.reason, func(t *testing.T) {
 			t.Parallel()
-			if err := judge(test.ending, outcome{reason: test.reason}); (err != nil) != test.wrong {
+			if err := judge(errand{Ending: test.ending}, outcome{reason: test.reason}); (err != nil) != test.wrong {
 				t.Errorf("judged as %v", err)
+			}
+		})
+	}
+}
+
+func TestASoakInWhichNothingSucceedsOrAProcessGrowsIsWrong(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		reason string
+		peak   int64
+		want   string
+	}{
+		{"a success", "", mostResident, ""},
+		{"failures alone", string(fetcher.RegistryUnreachable), mostResident, "no fetch succeeded while there were faults"},
+		{"a byte too many", "", mostResident + 1<<10, "peak RSS of a plugin: 65537 KiB, more than 65536"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			c := newCounts()
+			c.fetched(errand{}, outcome{reason: test.reason}, 0)
+			c.resident("plugin", test.peak)
+			c.prove()
+			if c.weigh(); c.failures() != test.want {
+				t.Errorf("got %q, want %q", c.failures(), test.want)
 			}
 		})
 	}
