@@ -1,6 +1,7 @@
 package fetcher_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -14,8 +15,7 @@ import (
 
 // TestATokenMayExpireAfterAnyRequest revokes all tokens after each request in turn
 // that a fetch makes: for the index, the manifest, the config, the layer, its
-// continuation and its parts. A new token that is refused at its first use is a
-// no, and reported.
+// continuation and its parts.
 func TestATokenMayExpireAfterAnyRequest(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -72,6 +72,25 @@ func TestATokenMayServeOnce(t *testing.T) {
 	s.fetched()
 	if tokens := s.registry.Count(fetchertest.Token); tokens != 4 { // index, manifest, config, layer
 		t.Errorf("%d tokens were asked for", tokens)
+	}
+}
+
+// TestATokenThatExpiredOnItsWayIsReplacedOnce has the registry refuse a new token at
+// its first use as no longer valid; twice in a row is a no.
+func TestATokenThatExpiredOnItsWayIsReplacedOnce(t *testing.T) {
+	t.Parallel()
+	for times, want := range map[int]error{1: nil, 2: fetcher.ErrUnauthorized} {
+		r := fetchertest.New(t, fetchertest.Config{Auth: fetchertest.Auth{Scheme: fetchertest.Bearer}})
+		r.PutImage("team/app", "1", fetchertest.Image{})
+		r.Inject(fetchertest.Fault{
+			Match: fetchertest.Match{Endpoint: fetchertest.Manifest}, After: 1, Times: times, Status: http.StatusUnauthorized,
+			Header: http.Header{"Www-Authenticate": {`Bearer realm="` + r.TokenURL() + `",scope="repository:team/app:pull",error="invalid_token"`}},
+		})
+		f := newFetcher(t, fetcher.Config{})
+		_, err := f.Fetch(t.Context(), fetcher.Request{URI: uri(t, r, "docker-manifest", "team/app", "1"), Directory: t.TempDir()})
+		if !errors.Is(err, want) || r.Count(fetchertest.Token) != 2 || r.Count(fetchertest.Manifest) != 3 {
+			t.Errorf("refused %d times: %v, %d tokens, %d manifests", times, err, r.Count(fetchertest.Token), r.Count(fetchertest.Manifest))
+		}
 	}
 }
 

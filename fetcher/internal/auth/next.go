@@ -34,7 +34,8 @@ type Grant struct {
 type Step struct {
 	Action Action
 	Grant
-	Post bool // Exchange by POST (OAuth2), not by GET
+	Post  bool // Exchange by POST (OAuth2), not by GET
+	Again bool // it is about a second token, as the first one had expired when it arrived
 }
 
 // Facts are what is known before the first request is sent.
@@ -104,7 +105,7 @@ func Next(facts Facts, past []Outcome) Step {
 	}
 	last := past[len(past)-1]
 	if last.Verdict == Granted {
-		return Step{Action: SendToken, Grant: last.Step.Grant}
+		return Step{Action: SendToken, Grant: last.Step.Grant, Again: last.Step.Again}
 	}
 	l := ladder{facts: facts, past: past}
 	for _, rung := range []func() (Step, bool){l.endpoint, l.cold, l.root, l.basic, l.anonymous} {
@@ -192,7 +193,11 @@ func (l ladder) anonymous() (Step, bool) {
 func (l ladder) exchange(c Challenge, scopes []string, anonymous bool) (Step, bool) {
 	for _, scope := range scopes {
 		grant := Grant{Realm: c.Params["realm"], Service: c.Params["service"], Scope: scope, Anonymous: anonymous}
-		if l.has(func(o Outcome) bool { return o.Step.Grant == grant && o.Verdict == Granted }) {
+		if i := slices.IndexFunc(l.past, func(o Outcome) bool { return o.Step.Grant == grant && o.Verdict == Granted }); i >= 0 {
+			again := Step{Action: Exchange, Grant: grant, Post: l.past[i].Step.Post, Again: true}
+			if l.expired(grant) && !l.tried(again) {
+				return again, l.exchanges() < maxExchanges
+			}
 			continue // its token was refused
 		}
 		for _, post := range l.methods(grant) {
@@ -207,6 +212,16 @@ func (l ladder) exchange(c Challenge, scopes []string, anonymous bool) (Step, bo
 		}
 	}
 	return Step{}, false
+}
+
+// expired reports whether the new token for a grant was no good any more when it
+// arrived (RFC 6750 section 3.1): it lasts shortly, and the way was long.
+func (l ladder) expired(grant Grant) bool {
+	return l.has(func(o Outcome) bool {
+		return o.Step.Action == SendToken && o.Step.Grant == grant && slices.ContainsFunc(o.Challenges, func(c Challenge) bool {
+			return c.Params["error"] == "invalid_token"
+		})
+	})
 }
 
 // methods says in which order to ask a realm: by POST first for an identity

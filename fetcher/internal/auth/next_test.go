@@ -30,6 +30,8 @@ func anonymously(s Step) Step { s.Anonymous, s.Post = true, false; return s }
 
 func send(s Step) Step { return Step{Action: SendToken, Grant: s.Grant} }
 
+func again(s Step) Step { s.Again = true; return s }
+
 func exchanged(step Step, v Verdict) Outcome { return Outcome{Step: step, Verdict: v} }
 
 // spent says that the token which step brought was refused.
@@ -47,6 +49,7 @@ func TestNext(t *testing.T) {
 	basic := challenge("basic", "realm", "r")
 	plain := refused(SendPlain, full)
 	foreign := bearer("realm", "r", "scope", "repository:user/image:pull")
+	stale := bearer("realm", "https://a.example/token", "service", "a.example", "scope", pull, "error", "invalid_token")
 
 	for name, test := range map[string]struct {
 		facts Facts
@@ -94,6 +97,9 @@ func TestNext(t *testing.T) {
 		"ECR: a kept token refused by 403 is followed by plain":  {login, []Outcome{answered(403, SendKept)}, Step{}},
 		"a registry token refused without a challenge: plain":    {Facts{Given: true}, []Outcome{refused(SendGiven)}, Step{}},
 		"an anonymous token refused with the same is the end":    {anonymous, append([]Outcome{plain}, spent(401, asked, full)...), Step{Action: GiveUp}},
+		"one that had expired when it arrived is replaced once":  {anonymous, append([]Outcome{plain}, spent(401, asked, stale)...), again(asked)},
+		"and the second one is sent":                             {anonymous, append(append([]Outcome{plain}, spent(401, asked, stale)...), exchanged(again(asked), Granted)), again(send(asked))},
+		"and no third one asked for":                             {anonymous, append(append([]Outcome{plain}, spent(401, asked, stale)...), exchanged(again(asked), Granted), Outcome{Step: again(send(asked)), Status: 401, Challenges: []Challenge{stale}}), Step{Action: GiveUp}},
 		"a token refused with another realm is exchanged there":  {anonymous, append([]Outcome{plain}, spent(401, asked, bearer("realm", "b"))...), get("b", "", pull)},
 		"ghcr: a credential refused everywhere leaves anonymity": {login, []Outcome{plain, exchanged(asked, Refused), exchanged(post(asked), Refused)}, anonymously(asked)},
 		"Harbor: a token refused by 403 leaves anonymity":        {login, append([]Outcome{plain}, spent(403, asked)...), anonymously(asked)},
@@ -165,6 +171,9 @@ func challenges(random *rand.Rand) []Challenge {
 			if random.IntN(2) == 0 {
 				all[i].Params[name] = []string{"a", "b", "repository:x:pull", "", "aws *"}[random.IntN(5)]
 			}
+		}
+		if random.IntN(2) == 0 {
+			all[i].Params["error"] = "invalid_token"
 		}
 	}
 	return all
