@@ -50,18 +50,26 @@ func (f *front) handler() http.Handler {
 		token, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		if bearer && f.expired(token) {
 			r.Header.Del("Authorization") // so the registry itself asks for another
+			r = r.WithContext(context.WithValue(r.Context(), expiredKey{}, true))
 			f.counts.expired()
 		}
 		proxy.ServeHTTP(w, r)
 	})
 }
 
+// expiredKey marks the context of a request whose token has expired.
+type expiredKey struct{}
+
 // modify makes the registry's answer one of the front.
 func (f *front) modify(resp *http.Response) error {
 	switch {
 	case resp.StatusCode == http.StatusUnauthorized:
 		challenge := resp.Header.Get("WWW-Authenticate")
-		resp.Header.Set("WWW-Authenticate", strings.ReplaceAll(challenge, "http://"+f.registry, "http://"+f.door))
+		challenge = strings.ReplaceAll(challenge, "http://"+f.registry, "http://"+f.door)
+		if resp.Request.Context().Value(expiredKey{}) != nil {
+			challenge += `,error="invalid_token"` // as the registry says of a token that has expired by itself
+		}
+		resp.Header.Set("WWW-Authenticate", challenge)
 	case resp.Request.URL.Path == "/token" && resp.StatusCode == http.StatusOK:
 		return f.shorten(resp)
 	case strings.HasPrefix(resp.Request.URL.Path, "/v2/"+redirected+"/blobs/") && resp.StatusCode/100 == 2:
