@@ -247,7 +247,7 @@ func TestTheFrontLetsTokensAndLinksExpire(t *testing.T) {
 		f.handler().ServeHTTP(w, r)
 		return w
 	}
-	if w := get("/v2/"+direct+"/blobs/x", "old"); w.Code != http.StatusUnauthorized || w.Header().Get("WWW-Authenticate") != `Bearer realm="http://door:1/token"` {
+	if w := get("/v2/"+direct+"/blobs/x", "old"); w.Code != http.StatusUnauthorized || w.Header().Get("WWW-Authenticate") != `Bearer realm="http://door:1/token",error="invalid_token"` {
 		t.Errorf("an expired token is answered with %d %v", w.Code, w.Header())
 	}
 	if w := get("/token", ""); !bytes.Contains(w.Body.Bytes(), []byte(`"token":"fresh"`)) {
