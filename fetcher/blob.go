@@ -166,7 +166,9 @@ func (j *job) cached(ctx context.Context, lanes []lane, name string, desc Descri
 		return File{}, err
 	}
 	if w == nil {
-		return reused(name, desc, size), nil
+		file := reused(name, desc, size)
+		file.Cached = true
+		return file, nil
 	}
 	defer w.Close()
 	if size, ok := j.dir.Holds(ctx, name, desc); ok { // from before there was a cache

@@ -28,7 +28,7 @@ const (
 func (f *Fetcher) Fetch(ctx context.Context, req Request) (Result, error) {
 	begin := time.Now()
 	watch := newWatch(ctx, req.Observe, req.ProgressInterval)
-	result, phase, err := f.fetch(ctx, req, watch)
+	result, phase, err := f.fetch(watch.traced(ctx, req.Trace), req, watch)
 	if err = cmp.Or(err, watch.stop()); err != nil {
 		return Result{}, failed(ctx, err, phase, &req)
 	}

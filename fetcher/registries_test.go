@@ -27,6 +27,7 @@ type world struct {
 	registry *fetchertest.Registry
 	fetcher  *Fetcher
 	events   []Event // of the last fetch
+	trace    bool    // … each request and decision among them
 }
 
 func newWorld(t *testing.T, p fetchertest.Profile) *world {
@@ -64,7 +65,7 @@ func (w *world) fetch(place fetchertest.Place, config DockerConfig) (string, err
 	dir := w.t.TempDir()
 	_, err = w.fetcher.Fetch(w.t.Context(), Request{
 		URI: ref.URI(), Directory: dir, Config: config, Platform: &Platform{OS: "linux", Architecture: "amd64"},
-		Observe: func(e Event) { w.events = append(w.events, e) },
+		Observe: func(e Event) { w.events = append(w.events, e) }, Trace: w.trace,
 	})
 	return dir, err
 }

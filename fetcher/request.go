@@ -49,6 +49,10 @@ type Request struct {
 	// A slow Observe never slows the transfer: Progress events are dropped for
 	// the latest one. It must return once the fetch's context ends.
 	Observe func(Event)
+	// Trace has Observe told of each request and decision as well. In a shared
+	// download those of the call that began it are told, to its observer. Through
+	// a plugin there is no trace.
+	Trace bool
 }
 
 // DockerConfig is secret: the bytes of a docker config.json (or legacy
@@ -73,7 +77,8 @@ func (DockerConfig) MarshalText() ([]byte, error) { return []byte("[redacted]"),
 type File struct {
 	Path       string     // relative to Request.Directory: "manifest", "sha256:..."
 	Descriptor Descriptor // what it holds
-	Reused     bool       // it was there already, and its digest held
+	Reused     bool       // it was there already, or in the cache, and its digest held
+	Cached     bool       // it came from Config.CacheDir; a plugin does not tell
 }
 
 // Result is what a fetch did.
@@ -96,6 +101,7 @@ type ResolveRequest struct {
 	// Observe gets Warning events, as in a Request; nil: nobody does. Through a
 	// plugin they go to its log.
 	Observe func(Event)
+	Trace   bool // as in a Request
 }
 
 // Resolution is what a URI names, in digests and sizes.
@@ -104,4 +110,7 @@ type Resolution struct {
 	Index    *Descriptor  // set where the reference named an index or list
 	Config   *Descriptor  // nil for docker schema 1
 	Layers   []Descriptor // base layer first, duplicates kept
+	// Platforms are the manifests that the index offers, in its order, each with
+	// its Platform; nil where the reference named a manifest. A plugin does not tell.
+	Platforms []Descriptor
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 
@@ -23,7 +24,7 @@ const maxIndexDepth = 2
 func (f *Fetcher) Resolve(ctx context.Context, req ResolveRequest) (Resolution, error) {
 	request := Request{URI: req.URI}
 	watch := newWatch(ctx, req.Observe, 0)
-	resolution, phase, err := f.resolve(ctx, req, watch)
+	resolution, phase, err := f.resolve(watch.traced(ctx, req.Trace), req, watch)
 	if err = cmp.Or(err, watch.stop()); err != nil {
 		return Resolution{}, failed(ctx, err, phase, &request)
 	}
@@ -36,7 +37,7 @@ func (f *Fetcher) Resolve(ctx context.Context, req ResolveRequest) (Resolution, 
 func (f *Fetcher) BlobSize(ctx context.Context, req ResolveRequest) (int64, error) {
 	request := Request{URI: req.URI}
 	watch := newWatch(ctx, req.Observe, 0)
-	size, phase, err := f.blobSize(ctx, req, watch)
+	size, phase, err := f.blobSize(watch.traced(ctx, req.Trace), req, watch)
 	if err = cmp.Or(err, watch.stop()); err != nil {
 		return 0, failed(ctx, err, phase, &request)
 	}
@@ -89,7 +90,7 @@ func (f *Fetcher) resolve(ctx context.Context, req ResolveRequest, watch *watch)
 	}
 	return Resolution{
 		Manifest: image.descriptor, Index: image.index,
-		Config: image.manifest.Config, Layers: image.manifest.Layers,
+		Config: image.manifest.Config, Layers: image.manifest.Layers, Platforms: image.offered,
 	}, Resolve, nil
 }
 
@@ -100,6 +101,7 @@ type image struct {
 	raw        []byte
 	index      *Descriptor // nil where the reference named a manifest
 	indexRaw   []byte
+	offered    []Descriptor // what the index has for platforms
 }
 
 // resolve asks for what ref names, and goes through indexes to the manifest
@@ -117,7 +119,7 @@ func resolve(ctx context.Context, from documents, ref scheme.Reference, p Platfo
 			return found, nil
 		}
 		if found.index == nil {
-			found.index, found.indexRaw = &desc, raw
+			found.index, found.indexRaw, found.offered = &desc, raw, offered(doc.Index.Manifests)
 		}
 		if want, err = doc.Index.Select(p); err != nil {
 			return image{}, err
@@ -125,6 +127,14 @@ func resolve(ctx context.Context, from documents, ref scheme.Reference, p Platfo
 		identifier = want.Digest.String()
 	}
 	return image{}, fmt.Errorf("%w: more than %d indexes lie between the reference and a manifest", manifest.ErrInvalid, maxIndexDepth)
+}
+
+// offered leaves out what is for no platform: an attestation says that its
+// platform is unknown.
+func offered(all []Descriptor) []Descriptor {
+	return slices.DeleteFunc(slices.Clone(all), func(d Descriptor) bool {
+		return d.Platform == nil || d.Platform.OS == "unknown"
+	})
 }
 
 // documents are the manifests of a repository, with those that the cache has

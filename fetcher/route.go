@@ -62,6 +62,9 @@ func (f *Fetcher) lookup(ctx context.Context, host, repository string, secret *c
 	for _, text := range warnings {
 		watch.warn(text)
 	}
+	if err == nil {
+		watch.chose(host, match)
+	}
 	return match, err
 }
 

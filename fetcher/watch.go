@@ -7,20 +7,24 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/credential"
 )
 
 const defaultProgressInterval = time.Second
 
 // watch hands the events of one fetch to its observer, from one goroutine, so
 // that a slow observer never holds up a transfer: events other than Progress
-// wait in a queue that the number of files bounds, and of Progress only the
-// latest counts.
+// wait in a queue that the number of files bounds, with a trace that of requests,
+// and of Progress only the latest counts.
 type watch struct {
 	board   board
 	observe func(Event) // nil: nobody listens
+	tracing bool        // it is told of each request and decision
 
 	mu    sync.Mutex
 	queue []Event
+	over  bool          // nobody takes from the queue any more
 	wake  chan struct{} // holds one
 	quit  chan struct{}
 	ended chan struct{}
@@ -43,6 +47,7 @@ func newWatch(ctx context.Context, observe func(Event), interval time.Duration) 
 
 func (w *watch) run(ctx context.Context, interval time.Duration) {
 	defer close(w.ended)
+	defer w.leave()
 	defer recovered(&w.err)
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
@@ -63,6 +68,13 @@ func (w *watch) run(ctx context.Context, interval time.Duration) {
 	}
 }
 
+// leave drops what comes late: a shared download may outlive the call that began it.
+func (w *watch) leave() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.over, w.queue = true, nil
+}
+
 func (w *watch) flush() {
 	w.mu.Lock()
 	queue := w.queue
@@ -70,6 +82,13 @@ func (w *watch) flush() {
 	w.mu.Unlock()
 	for _, e := range queue {
 		w.observe(e)
+	}
+}
+
+// chose tells which credential goes to a host.
+func (w *watch) chose(host string, m credential.Match) {
+	if w.tracing {
+		w.send(Chosen{Host: host, Key: m.Key, Helper: m.Helper})
 	}
 }
 
@@ -88,7 +107,9 @@ func (w *watch) send(e Event) {
 		return
 	}
 	w.mu.Lock()
-	w.queue = append(w.queue, e)
+	if !w.over {
+		w.queue = append(w.queue, e)
+	}
 	w.mu.Unlock()
 	select {
 	case w.wake <- struct{}{}:

@@ -45,6 +45,19 @@ func (c claims) lasts() float64 {
 	return c.Expires - c.IssuedAt
 }
 
+// scopes are what the token says it is good for, empty for nothing; nil where it
+// does not say.
+func (c claims) scopes() []string {
+	if c.Access == nil {
+		return nil
+	}
+	all := []string{}
+	for _, g := range *c.Access {
+		all = append(all, g.Type+":"+g.Name+":"+strings.Join(g.Actions, ","))
+	}
+	return all
+}
+
 // grantedNothing tells whether a token leaves out the pull that was asked for:
 // token servers answer 200 all the same for a wrong password (Harbor) or a name
 // that does not exist (Docker Hub). "" where the token tells nothing, or grants it.

@@ -21,6 +21,11 @@ const (
 	GiveUp                  // nothing is left to try
 )
 
+// String names the action as traces do.
+func (a Action) String() string {
+	return [...]string{"plain", "kept", "given", "basic", "token", "exchange", "probe", "give up"}[a]
+}
+
 // Grant names what a token is asked for. A token that was granted serves every
 // request that names the same.
 type Grant struct {
@@ -84,36 +89,29 @@ const maxExchanges = 8
 const MaxRequests = 2*maxExchanges + 4
 
 // Next decides what to do after past, which began with the first step for
-// these facts. It is pure and total, and climbs: no step is done twice, so that
-// one request comes to an end within MaxRequests.
-//
-// The order, each with who needs it:
-//  1. what served before, else the request as it is
-//  2. the endpoint's own challenges, newest first, completed where they lack
-//     service or scope (nvcr.io, MESOS-10092); at each realm the other method
-//     (ACR, GitLab, Harbor) and once the other form of the scope
-//  3. without Authorization, where only a stale token was sent so far: its
-//     refusal may name a dead end (nvcr.io) or nothing (dhi.io)
-//  4. realm and service, never the scope, of GET /v2/, where the endpoint
-//     names no way in
-//  5. Basic, where it was offered
-//  6. anonymously, where the credential was refused (ghcr.io, Docker Hub and
-//     ECR Public refuse an expired one even for public images)
+// these facts. It is pure and total, and climbs the Ladder: no step is done twice,
+// so that one request comes to an end within MaxRequests.
 func Next(facts Facts, past []Outcome) Step {
+	step, _ := decide(facts, past)
+	return step
+}
+
+// decide is Next, and says on which rung the step stands.
+func decide(facts Facts, past []Outcome) (Step, Rung) {
 	if len(past) == 0 {
-		return first(facts)
+		return first(facts), Ladder[0]
 	}
 	last := past[len(past)-1]
 	if last.Verdict == Granted {
-		return Step{Action: SendToken, Grant: last.Step.Grant, Again: last.Step.Again}
+		return Step{Action: SendToken, Grant: last.Step.Grant, Again: last.Step.Again}, granted
 	}
 	l := ladder{facts: facts, past: past}
-	for _, rung := range []func() (Step, bool){l.endpoint, l.cold, l.root, l.basic, l.anonymous} {
-		if step, ok := rung(); ok {
-			return step
+	for _, rung := range Ladder[1:] {
+		if step, ok := rung.climb(l); ok {
+			return step, rung
 		}
 	}
-	return Step{Action: GiveUp}
+	return Step{Action: GiveUp}, exhausted
 }
 
 func first(facts Facts) Step {

@@ -199,6 +199,20 @@ func (s *Session) Exchange(ctx context.Context, step Step) (authorization string
 	}
 }
 
+// Granted says of a token that Exchange returned how long it lasts from now on,
+// and what it says of itself that it is good for: nil where it says nothing.
+func (s *Session) Granted(authorization string) (lasts time.Duration, access []string) {
+	value := strings.TrimPrefix(authorization, "Bearer ")
+	s.mu.Lock()
+	for _, t := range s.tokens {
+		if t.value == value {
+			lasts = time.Until(t.expires)
+		}
+	}
+	s.mu.Unlock()
+	return lasts, claimsOf(value).scopes()
+}
+
 // start begins a flight. The caller has s.mu.
 func (s *Session) start(ctx context.Context, step Step) *flight {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 
 	"github.com/docker-fetcher/docker-fetcher/fetcher/internal/auth"
 )
@@ -35,6 +34,7 @@ func (a *attempt) climb(ctx context.Context) (*http.Response, error) {
 	for {
 		var resp *http.Response
 		var err error
+		a.decided(ctx)
 		switch step := auth.Next(a.facts, a.past); step.Action {
 		case auth.GiveUp:
 			return nil, a.gaveUp()
@@ -80,7 +80,7 @@ func (a *attempt) send(ctx context.Context, step auth.Step) (*http.Response, err
 	}
 	e.explain(challenges, a.session.Refused(a.name, authorization, e.Status))
 	e.Message = a.session.Redact(e.Message)
-	a.refused(auth.Outcome{Step: step, Status: e.Status, Challenges: challenges}, e)
+	a.refused(ctx, auth.Outcome{Step: step, Status: e.Status, Challenges: challenges}, e)
 	return nil, nil
 }
 
@@ -109,18 +109,18 @@ func (a *attempt) exchange(ctx context.Context, step auth.Step) error {
 		return ctx.Err()
 	}
 	if err != nil && limited.Err() != nil {
-		realm, _, _ := strings.Cut(step.Realm, "?")
-		err = &auth.TokenError{URL: realm, Err: context.Cause(limited)}
+		err = &auth.TokenError{URL: bare(step.Realm), Err: context.Cause(limited)}
 	}
 	outcome := auth.Outcome{Step: step, Verdict: auth.Granted}
 	if err == nil {
 		a.granted = granted
+		a.told(ctx, step)
 		a.past = append(a.past, outcome)
 		return nil
 	}
 	var e *Error
 	outcome.Verdict, e = a.tokenRefusal(a.method, a.url, err)
-	a.refused(outcome, e)
+	a.refused(ctx, outcome, e)
 	return nil
 }
 
@@ -145,7 +145,10 @@ func (a *attempt) probe(ctx context.Context, step auth.Step) error {
 }
 
 // refused notes an outcome, and the refusal if it tells more than that before.
-func (a *attempt) refused(outcome auth.Outcome, e *Error) {
+func (a *attempt) refused(ctx context.Context, outcome auth.Outcome, e *Error) {
+	if tell := traced(ctx); tell != nil && e.Message != "" {
+		tell(Refused{Message: e.Message})
+	}
 	if a.refusal == nil || a.tellsMore(outcome, e) {
 		a.refusal = e
 	}
@@ -189,12 +192,14 @@ type outgoing struct {
 	once     bool        // nothing is repeated: there is a next host
 	anywhere bool        // it may lead to internal addresses
 	led      bool        // already the first request goes where the registry led
+	token    bool        // what is asked for is a token
 }
 
 // Do sends a token request and returns the first answer that is not a redirect
 // and not a passing failure. Its body has come: to break off is such a failure.
 func (o outgoing) Do(req *http.Request) (*http.Response, error) {
 	req.Header["User-Agent"] = o.client.userAgent
+	o.token = true
 	ask := func(req *http.Request) (*http.Response, error) {
 		resp, err := o.follow(req, false)
 		if err != nil {

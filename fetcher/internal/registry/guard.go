@@ -139,7 +139,9 @@ func (o outgoing) roundTrip(req *http.Request, redirected bool) (*http.Response,
 	} else if redirected {
 		pool = &o.client.transports
 	}
+	begin := time.Now()
 	resp, err := send(req, pool)
+	o.tell(req, redirected, begin, resp, err)
 	if err == nil && !bulk(req, resp) {
 		resp.Body = hurry(resp.Body)
 	}

@@ -226,7 +226,7 @@ func (r *Repository) ask(ctx context.Context, q *request) (*http.Response, error
 	if r.place == nil {
 		send = r.climb
 	}
-	resp, err := send(ctx, q)
+	resp, err := send(r.redacted(ctx), q)
 	if err != nil || served(resp) {
 		return resp, err
 	}

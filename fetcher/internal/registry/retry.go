@@ -41,6 +41,9 @@ func retry(req *http.Request, send func(*http.Request) (*http.Response, error)) 
 		if err == nil {
 			discard(resp)
 		}
+		if tell := traced(req.Context()); tell != nil {
+			tell(Waiting{Host: req.URL.Host, For: wait})
+		}
 		if err := sleep(req.Context(), wait); err != nil {
 			return nil, err
 		}

@@ -110,6 +110,11 @@ func (r *Route) Able(tag bool) []*Repository {
 // unless it is down. Of one that was down, one caller finds out first. said is
 // why it is not.
 func (r *Repository) Admitted(ctx context.Context) (said string, ok bool) {
+	defer func() {
+		if !ok {
+			r.skipped(ctx, said)
+		}
+	}()
 	if r.place != nil {
 		return r.place.admitted()
 	}
