@@ -83,11 +83,7 @@ func OpenCache(path string) (*Cache, error) {
 	if err != nil {
 		return nil, &LocalError{path, err}
 	}
-	c := &Cache{
-		path: abs, root: filepath.Join(abs, layout), patience: patience,
-		held: map[string]chan struct{}{}, ways: map[uint64]way{},
-	}
-	c.canMark = sync.OnceValue(func() bool { return marks(c.at("partial")) })
+	c := newCache(abs)
 	if err := c.lay(); err != nil {
 		return nil, c.local(err)
 	}
@@ -95,6 +91,16 @@ func OpenCache(path string) (*Cache, error) {
 		return nil, c.local(err)
 	}
 	return c, nil
+}
+
+// newCache is the cache at path, of which nothing is read yet.
+func newCache(path string) *Cache {
+	c := &Cache{
+		path: path, root: filepath.Join(path, layout), patience: patience,
+		held: map[string]chan struct{}{}, ways: map[uint64]way{},
+	}
+	c.canMark = sync.OnceValue(func() bool { return marks(c.at("partial")) })
+	return c
 }
 
 // Close ends the use of the cache. Close its writers first.
@@ -220,8 +226,11 @@ func (c *Cache) Owner(parts ...string) string {
 	for _, part := range parts {
 		fmt.Fprintf(mac, "%d:%s", len(part), part)
 	}
-	return hex.EncodeToString(mac.Sum(nil)[:16])
+	return hex.EncodeToString(mac.Sum(nil)[:ownerSize])
 }
+
+// ownerSize is that of an owner's name, in bytes before they are made digits.
+const ownerSize = 16
 
 // Obtain sees to it that the blob gets the name in dir. Where the cache has it,
 // it hands it out and returns its size and no writer. While somebody else

@@ -7,7 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // staleAfter is when a partial that nobody went on with is given up.
@@ -17,9 +20,10 @@ const staleAfter = 24 * time.Hour
 type Limits struct {
 	MaxSize   int64         // bytes of all that it stores; 0: any
 	OlderThan time.Duration // since the last use; 0: any
+	DryRun    bool          // only tell what would be removed
 }
 
-// Pruned is what Prune removed.
+// Pruned is what Prune removed, or would remove.
 type Pruned struct {
 	Blobs int   // verified ones
 	Bytes int64 // of all files; what directories still have by hard link takes no less room
@@ -55,7 +59,11 @@ func prune(ctx context.Context, caches []*Cache, l Limits) (Pruned, error) {
 		if !l.exceeded(i, total, now) {
 			continue
 		}
-		removed, err := i.cache.remove(i)
+		remove := i.cache.remove
+		if l.DryRun {
+			remove = i.cache.removable
+		}
+		removed, err := remove(i)
 		if err != nil {
 			return pruned, i.cache.local(err)
 		}
@@ -92,32 +100,59 @@ func (l Limits) exceeded(i *item, total int64, now time.Time) bool {
 	return l.OlderThan > 0 && age > l.OlderThan || unfinished && age > staleAfter || l.MaxSize > 0 && total > l.MaxSize && i.size() > 0
 }
 
-// items lists what the cache holds.
+// items lists what the cache holds. Names that the cache gives to nothing are not
+// of it, and are left alone.
 func (c *Cache) items() ([]*item, error) {
 	var all []*item
 	entries := map[string]*item{}
 	now := time.Now()
-	entry := func(info fs.FileInfo) *item {
+	entry := func(info fs.FileInfo, note func(*item)) {
+		if !isDigest(info.Name()) {
+			return
+		}
 		i := entries[info.Name()]
 		if i == nil {
 			i = &item{cache: c, key: info.Name(), used: info.ModTime(), blob: -1}
 			entries[i.key] = i
 			all = append(all, i)
 		}
-		return i
+		note(i)
 	}
 	// The entry's time is that of the last use, so it comes first.
 	err := errors.Join(
-		each(c.at("entries"), func(path string, info fs.FileInfo) { entry(info).used = lastUse(path, info, now) }),
-		each(c.at("blobs"), func(_ string, info fs.FileInfo) { entry(info).blob = info.Size() }),
-		each(c.at("partial"), func(_ string, info fs.FileInfo) { entry(info).partial = info.Size() }),
-		each(c.at("manifests"), func(owner string, _ fs.FileInfo) {
-			_ = each(owner, func(path string, info fs.FileInfo) {
-				all = append(all, &item{cache: c, path: path, used: lastUse(path, info, now), blob: -1, other: info.Size()})
-			})
+		each(c.at("entries"), func(path string, info fs.FileInfo) {
+			entry(info, func(i *item) { i.used = lastUse(path, info, now) })
+		}),
+		each(c.at("blobs"), func(_ string, info fs.FileInfo) { entry(info, func(i *item) { i.blob = info.Size() }) }),
+		each(c.at("partial"), func(_ string, info fs.FileInfo) { entry(info, func(i *item) { i.partial = info.Size() }) }),
+		each(c.at("manifests"), func(owner string, info fs.FileInfo) {
+			if info.IsDir() && isOwner(info.Name()) {
+				all = append(all, c.documents(owner, now)...)
+			}
 		}),
 	)
 	return all, err
+}
+
+// documents lists those of the owner whose directory is at path.
+func (c *Cache) documents(path string, now time.Time) (all []*item) {
+	_ = each(path, func(path string, info fs.FileInfo) {
+		if isDigest(info.Name()) {
+			all = append(all, &item{cache: c, path: path, used: lastUse(path, info, now), blob: -1, other: info.Size()})
+		}
+	})
+	return all
+}
+
+// isDigest reports whether a name is one that fileName makes.
+func isDigest(name string) bool {
+	d := digest.Digest(strings.Replace(name, "_", ":", 1))
+	return check(name, d) == nil && fileName(d) == name
+}
+
+// isOwner reports whether a name is one that Owner makes.
+func isOwner(name string) bool {
+	return len(name) == 2*ownerSize && strings.Trim(name, "0123456789abcdef") == ""
 }
 
 // lastUse is what the time of a file says. One to come is of a clock that was set
@@ -151,7 +186,7 @@ func (c *Cache) remove(i *item) (bool, error) {
 		_ = os.Remove(filepath.Dir(i.path)) // if that was the owner's last
 		return err == nil, err
 	}
-	entry, err := openHealed(c.at("entries", i.key))
+	entry, err := c.openEntry(i.key)
 	if err != nil {
 		return false, err
 	}
@@ -160,6 +195,26 @@ func (c *Cache) remove(i *item) (bool, error) {
 		return false, err
 	}
 	return c.clear(entry, i)
+}
+
+// removable reports whether remove would remove an item now.
+func (c *Cache) removable(i *item) (bool, error) {
+	if i.path != "" {
+		return true, nil
+	}
+	entry, _, err := openPlain(c.at("entries", i.key), os.O_RDWR)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotPlain) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer unlock(entry)
+	if ok, err := tryLock(entry); !ok || err != nil {
+		return false, err
+	}
+	info, err := entry.Stat()
+	return err == nil && (info.Size() == 0 || !info.ModTime().After(i.used)), err
 }
 
 // clear removes what belongs to a locked entry, and its name.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 )
@@ -22,12 +23,17 @@ type Caches struct {
 
 // OpenCaches opens the directory at path, and makes it (mode 0700) where missing.
 // It refuses one that others may write to. Its errors are *LocalError.
-func OpenCaches(path string) (*Caches, error) {
+func OpenCaches(path string) (*Caches, error) { return openCaches(path, layPrivate) }
+
+// FindCaches is OpenCaches for a directory that is there already: it makes none.
+func FindCaches(path string) (*Caches, error) { return openCaches(path, isPrivate) }
+
+func openCaches(path string, check func(abs string) error) (*Caches, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, &LocalError{path, err}
 	}
-	err = layPrivate(abs)
+	err = check(abs)
 	if err == nil {
 		err = writable(abs)
 	}
@@ -56,22 +62,91 @@ func (c *Caches) Of(registry string) (*Cache, error) {
 
 // Prune is Cache.Prune for all of them together.
 func (c *Caches) Prune(ctx context.Context, l Limits) (Pruned, error) {
-	dirs, err := os.ReadDir(c.path)
+	named, err := c.all()
 	if err != nil {
-		return Pruned{}, &LocalError{c.path, cause(err)}
+		return Pruned{}, err
 	}
 	var all []*Cache
-	for _, dir := range dirs {
-		if _, err := os.Stat(filepath.Join(c.path, dir.Name(), layout)); err != nil {
-			continue // not ours
-		}
-		cache, err := c.Of(dir.Name())
-		if err != nil {
-			return Pruned{}, err
-		}
-		all = append(all, cache)
+	for _, n := range named {
+		all = append(all, n.Cache)
 	}
 	return prune(ctx, all, l)
+}
+
+// registered is the cache of a registry.
+type registered struct {
+	*Cache
+	registry string
+}
+
+// errNoCache says that a directory is not what was meant.
+var errNoCache = errors.New("there is no cache in it, but other things; name the directory that a fetch had as its cache")
+
+// all finds the caches that are there, by the names of their registries, and
+// makes nothing. What is not a cache is not touched: a directory may be named by
+// mistake. One that has only such things is errNoCache.
+func (c *Caches) all() ([]registered, error) {
+	dirs, err := os.ReadDir(c.path)
+	if err != nil {
+		return nil, &LocalError{c.path, cause(err)}
+	}
+	var all []registered
+	for _, dir := range dirs {
+		if !dir.IsDir() || !isRegistry(dir.Name()) {
+			continue
+		}
+		cache, err := findCache(filepath.Join(c.path, dir.Name()))
+		if err != nil {
+			return nil, err
+		}
+		if cache != nil {
+			all = append(all, registered{cache, dir.Name()})
+		}
+	}
+	if len(dirs) > 0 && all == nil {
+		return nil, &LocalError{c.path, errNoCache}
+	}
+	return all, nil
+}
+
+// isRegistry reports whether a registry's cache may have that name.
+func isRegistry(name string) bool {
+	scheme, host, _ := strings.Cut(name, "_")
+	return (scheme == "https" || scheme == "http") && host != "" && CheckName(name) == nil
+}
+
+// findCache returns the cache at path, for who only looks after what is in it:
+// its key is not read. It makes nothing, and returns nil where there is no cache.
+func findCache(path string) (*Cache, error) {
+	c := newCache(path)
+	made, err := c.made()
+	if err == nil && made {
+		err = isPrivate(path)
+	}
+	switch {
+	case err != nil:
+		return nil, c.local(err)
+	case !made:
+		return nil, nil
+	}
+	return c, nil
+}
+
+// made reports whether OpenCache made the layout: its key tells it from a
+// directory of somebody else that has the same name.
+func (c *Cache) made() (bool, error) {
+	root, err := os.Lstat(c.root)
+	if err == nil && !root.IsDir() {
+		return false, nil
+	}
+	var key fs.FileInfo
+	if err == nil {
+		key, err = os.Lstat(c.at("key"))
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && key.Mode().IsRegular() && key.Size() == keySize && mine(key), err
 }
 
 // layPrivate makes the directory where missing, its parents too, and refuses one
@@ -87,6 +162,11 @@ func layPrivate(path string) error {
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
+	return isPrivate(path)
+}
+
+// isPrivate refuses what is no directory, or one that others may write to.
+func isPrivate(path string) error {
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
