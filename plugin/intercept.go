@@ -1,12 +1,15 @@
 package plugin
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"runtime/debug"
 	"strings"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -39,7 +42,7 @@ func (s *server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 		return handle(ctx, req)
 	}
 	err = s.around(ctx, info.FullMethod, func(ctx context.Context) error {
-		s.logRequest(info.FullMethod, req)
+		s.arrived(ctx, info.FullMethod, req)
 		resp, err = handle(ctx, req)
 		return err
 	})
@@ -70,7 +73,7 @@ func (l *logged) Context() context.Context { return l.ctx }
 func (l *logged) RecvMsg(m any) error {
 	err := l.ServerStream.RecvMsg(m)
 	if err == nil {
-		l.server.logRequest(l.method, m)
+		l.server.arrived(l.ctx, l.method, m)
 	}
 	return err
 }
@@ -86,10 +89,10 @@ func (s *server) around(ctx context.Context, method string, handle func(context.
 		}
 		defer leave()
 	}
-	begin := time.Now()
+	begin, ctx := time.Now(), identified(ctx)
 	defer func() {
 		if p := recover(); p != nil {
-			s.logger.Error("panic", "method", method, "panic", p, "stack", string(debug.Stack()))
+			s.log(ctx).Error("panic", "method", method, "panic", p, "stack", string(debug.Stack()))
 			err = toStatus(&fetcher.Error{
 				Reason: fetcher.Panicked,
 				Text:   "internal error in " + method + "; the plugin's log has the details, please report them",
@@ -98,15 +101,47 @@ func (s *server) around(ctx context.Context, method string, handle func(context.
 		if err != nil && errors.Is(context.Cause(ctx), errShuttingDown) {
 			err = shuttingDown()
 		}
-		s.logger.Debug("answered", "method", method, "code", status.Code(err).String(), "elapsed", time.Since(begin).String())
+		s.log(ctx).Debug("answered", "method", method, "code", status.Code(err).String(), "elapsed", time.Since(begin).String())
 	}()
 	return handle(ctx)
 }
 
+// idKey finds the request_id of a call in its context. The host's own is known
+// only once the request has come.
+type idKey struct{}
+
+// identified gives a call a request_id of this plugin's making.
+func identified(ctx context.Context) context.Context {
+	id := strings.ToLower(rand.Text()[:8])
+	return context.WithValue(ctx, idKey{}, &id)
+}
+
+// log returns the logger for what is said of a call: each line has its request_id.
+func (s *server) log(ctx context.Context) hclog.Logger {
+	if id, ok := ctx.Value(idKey{}).(*string); ok {
+		return s.logger.With("request_id", *id)
+	}
+	return s.logger
+}
+
+// arrived takes the request_id of the host. Where that gave none, the request gets
+// the one that was made, so that the error and the log tell of the same call.
+func (s *server) arrived(ctx context.Context, method string, req any) {
+	fetch, ok := req.(*pb.FetchRequest)
+	if sync, is := req.(*pb.FetchSyncRequest); is && sync.GetFetch() != nil {
+		fetch, ok = sync.GetFetch(), true
+	}
+	if id, known := ctx.Value(idKey{}).(*string); ok && known {
+		*id = cmp.Or(fetch.GetRequestId(), *id)
+		fetch.RequestId = *id
+	}
+	s.logRequest(ctx, method, req)
+}
+
 // logRequest logs a request without what is secret in it.
-func (s *server) logRequest(method string, req any) {
+func (s *server) logRequest(ctx context.Context, method string, req any) {
 	if m, ok := req.(proto.Message); ok && s.logger.IsDebug() {
-		s.logger.Debug("called", "method", method, "request", shortened(redacted(m)))
+		s.log(ctx).Debug("called", "method", method, "request", shortened(redacted(m)))
 	}
 }
 

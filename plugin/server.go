@@ -41,19 +41,20 @@ func newServer(config ServeConfig) *server {
 }
 
 // GetInfo implements the service.
-func (s *server) GetInfo(_ context.Context, r *pb.GetInfoRequest) (*pb.GetInfoResponse, error) {
-	s.logger.Debug("info", "host", r.GetHostName(), "host_version", r.GetHostVersion())
+func (s *server) GetInfo(ctx context.Context, r *pb.GetInfoRequest) (*pb.GetInfoResponse, error) {
+	s.log(ctx).Debug("info", "host", r.GetHostName(), "host_version", r.GetHostVersion())
 	return s.info, nil
 }
 
 // Resolve implements the service.
 func (s *server) Resolve(ctx context.Context, r *pb.ResolveRequest) (*pb.ResolveResponse, error) {
+	log := s.log(ctx)
 	resolution, err := s.fetcher.Resolve(ctx, fetcher.ResolveRequest{
 		URI: fromURI(r.GetUri()), Config: fromConfig(r.GetConfig()), Platform: fromPlatform(r.GetPlatform()),
-		Observe: func(e fetcher.Event) { warn(s.logger, e) },
+		Observe: func(e fetcher.Event) { warn(log, e) },
 	})
 	if err != nil {
-		s.logger.Error("resolve failed", "error", err)
+		log.Error("resolve failed", "error", err)
 		return nil, toStatus(err)
 	}
 	return toResolution(resolution), nil
@@ -75,7 +76,7 @@ func (s *server) Fetch(r *pb.FetchRequest, stream grpc.ServerStreamingServer[pb.
 
 // FetchSync implements the service.
 func (s *server) FetchSync(ctx context.Context, r *pb.FetchSyncRequest) (*pb.FetchSyncResponse, error) {
-	result, err := s.fetch(ctx, r.GetFetch(), func(fetcher.Event) {})
+	result, err := s.fetch(ctx, cmp.Or(r.GetFetch(), &pb.FetchRequest{}), func(fetcher.Event) {})
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +89,7 @@ func (s *server) fetch(ctx context.Context, r *pb.FetchRequest, observe func(fet
 	if err != nil {
 		return fetcher.Result{}, toStatus(err)
 	}
-	log := s.logger.With("request_id", r.GetRequestId())
+	log := s.log(ctx)
 	request.Observe = func(e fetcher.Event) {
 		warn(log, e)
 		observe(e)
