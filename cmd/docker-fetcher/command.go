@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/containerd/platforms"
 	"github.com/spf13/cobra"
 
 	"github.com/docker-fetcher/docker-fetcher/fetcher"
@@ -35,8 +36,12 @@ Exit codes: 0 done, 1 other failure, 2 usage, URI or config, 3 not found,
 		Args:          noCommand,
 		Version:       version,
 		SilenceErrors: true, SilenceUsage: true, DisableFlagsInUseLine: true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return fromEnvironment(cmd.Flags()) },
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			err := fromEnvironment(cmd.Flags())
+			warnMisspelt(cmd, hosted, cmd.ErrOrStderr())
+			return err
+		},
 	}
 	root.SetVersionTemplate("docker-fetcher {{.Version}}\n")
 	root.Flags().Bool("version", false, "print the version")
@@ -48,24 +53,18 @@ Exit codes: 0 done, 1 other failure, 2 usage, URI or config, 3 not found,
 	} else {
 		root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	}
-	root.AddCommand(fetchCommand(), resolveCommand(), serveCommand(hosted), hadoopCommand(), versionCommand())
-	for _, cmd := range append(root.Commands(), root) {
+	root.SetHelpFunc(help)
+	root.SetHelpCommand(helpCommand())
+	root.AddCommand(fetchCommand(), resolveCommand(), explainCommand(), cacheCommand(), serveCommand(hosted), hadoopCommand(),
+		completionCommand(), versionCommand())
+	walk(root, func(cmd *cobra.Command) {
 		cmd.Flags().SetNormalizeFunc(originalNames)
-	}
+		if cmd.ValidArgsFunction == nil {
+			cmd.ValidArgsFunction = cobra.NoFileCompletions
+		}
+		completeFlags(cmd)
+	})
 	return root
-}
-
-func misuse(cmd *cobra.Command, err error) error {
-	return usageError{fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath())}
-}
-
-// noCommand refuses arguments that name no command. It does not show them: a
-// URI may hold a password.
-func noCommand(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	return misuse(cmd, errors.New("the first argument is no command; say 'docker-fetcher fetch URI DIR' to fetch"))
 }
 
 // exactly wants one argument for each name.
@@ -109,6 +108,7 @@ Credentials are those of the request and of --default-docker-config alone.`,
   docker-fetcher fetch 'docker-manifest://registry-1.docker.io/library/alpine?latest' ./alpine
   docker-fetcher fetch --platform linux/arm64 ghcr.io/owner/image:tag /srv/image
   docker-fetcher fetch --request - <request.json`,
+		ValidArgsFunction: uriThenDir,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("request") {
 				return answer(cmd, o, request, args)
@@ -132,12 +132,15 @@ func fetch(cmd *cobra.Command, o options, name, dir string) error {
 	if err != nil {
 		return err
 	}
-	observe := newObserver(o.progress.value, o.logLevel.value, cmd.ErrOrStderr())
-	f, config, err := o.openOnce(observe)
+	show := newDisplay(o.progress.value, o.logLevel.value, ref.Name(), cmd.ErrOrStderr())
+	f, config, err := o.openOnce(show.observe)
 	if err != nil {
 		return err
 	}
-	result, err := f.Fetch(cmd.Context(), fetcher.Request{URI: ref.URI(), Directory: dir, Config: config, Observe: observe})
+	result, err := f.Fetch(cmd.Context(), fetcher.Request{
+		URI: ref.URI(), Directory: dir, Config: config, Observe: show.observe, ProgressInterval: show.interval,
+	})
+	show.end()
 	if err != nil {
 		return o.located(err)
 	}
@@ -154,8 +157,8 @@ func resolveCommand() *cobra.Command {
 		Use:   "resolve [flags] URI",
 		Short: "Print the digest that a reference stands for",
 		Long: `Print the digest of the manifest or index that URI names now. With -o json also
-the platform's manifest, its config and its layers with their sizes. Nothing is
-written to disk. URI is as for 'docker-fetcher fetch', but no docker-blob.`,
+the platform's manifest, its config and its layers with their sizes, and what
+platforms an index offers. Nothing is written to disk. URI is as for 'docker-fetcher fetch', but no docker-blob.`,
 		Example: `  docker-fetcher resolve alpine:latest
   docker-fetcher resolve -o json --platform linux/arm64 alpine:latest`,
 		Args: exactly("URI"),
@@ -184,7 +187,29 @@ func resolve(cmd *cobra.Command, o options, name string) error {
 	if r.Index != nil {
 		named = *r.Index
 	}
-	return o.print(cmd, named.Digest.String(), func() ([]byte, error) { return plugin.ResolutionJSON(r) })
+	return o.print(cmd, named.Digest.String(), func() ([]byte, error) { return resolutionJSON(r) })
+}
+
+// offer is a manifest of an index, for one platform.
+type offer struct {
+	Platform  string `json:"platform"` // OS/ARCH[/VARIANT]
+	MediaType string `json:"mediaType"`
+	Digest    string `json:"digest"`
+	Size      int64  `json:"size,string"` // as protojson has it
+}
+
+// resolutionJSON is the message and, of an index, what it offers.
+func resolutionJSON(r fetcher.Resolution) ([]byte, error) {
+	message, err := plugin.ResolutionJSON(r)
+	if err != nil || r.Index == nil {
+		return message, err
+	}
+	offers := []offer{}
+	for _, d := range r.Platforms {
+		offers = append(offers, offer{platforms.Format(*d.Platform), d.MediaType, d.Digest.String(), d.Size})
+	}
+	list, err := json.Marshal(offers)
+	return fmt.Appendf(nil, `%s,"platforms":%s}`, message[:len(message)-1], list), err
 }
 
 // parse reads a URI or a familiar name from the command line.

@@ -32,7 +32,7 @@ func originalNames(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 func fromEnvironment(flags *pflag.FlagSet) error {
 	var failed error
 	flags.VisitAll(func(f *pflag.Flag) {
-		name := "DOCKER_FETCHER_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		name := variable(f.Name)
 		value := os.Getenv(name)
 		if f.Changed || value == "" || f.Name == "help" || f.Name == "version" || failed != nil {
 			return
@@ -133,9 +133,11 @@ func (d *duration) Set(s string) error {
 	return nil
 }
 
-// units are those of the original's Duration that Go does not know.
+// units are those of the original's Duration that Go does not know, and days and
+// weeks as people write them.
 var units = map[string]time.Duration{
 	"secs": time.Second, "mins": time.Minute, "hrs": time.Hour, "days": 24 * time.Hour, "weeks": 7 * 24 * time.Hour,
+	"d": 24 * time.Hour, "w": 7 * 24 * time.Hour,
 }
 
 func originalDuration(s string) (time.Duration, error) {
@@ -146,4 +148,44 @@ func originalDuration(s string) (time.Duration, error) {
 		return 0, errors.New("want a duration such as 60s, 1.5m or 1mins")
 	}
 	return time.Duration(n * float64(unit)), nil
+}
+
+// byteCount is a number of bytes above zero, as people write it: 512M, 10GB, 1.5GiB.
+type byteCount int64
+
+func (n *byteCount) String() string {
+	if *n == 0 {
+		return ""
+	}
+	return strconv.FormatInt(int64(*n), 10)
+}
+
+// Type implements pflag.Value.
+func (n *byteCount) Type() string { return "size" }
+
+// Set implements pflag.Value. K, M, G and T are powers of 1024, as KiB and so on
+// are; KB and so on are powers of 1000. A B is understood after a bare number.
+func (n *byteCount) Set(s string) error {
+	number := strings.TrimRight(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
+	unit := strings.ToLower(strings.TrimSpace(s[len(number):]))
+	factor, known := 1.0, unit == "" || unit == "b"
+	if !known {
+		power := float64(1 + strings.Index("kmgt", unit[:1]))
+		switch unit[1:] {
+		case "", "i", "ib":
+			factor = math.Pow(1024, power)
+		case "b":
+			factor = math.Pow(1000, power)
+		default:
+			power = 0
+		}
+		known = power > 0
+	}
+	value, err := strconv.ParseFloat(number, 64)
+	bytes := value * factor
+	if err != nil || !known || !(bytes >= 1 && bytes < math.MaxInt64) { // NaN too
+		return errors.New("want a size such as 10GiB, 500MB or 512M")
+	}
+	*n = byteCount(bytes)
+	return nil
 }

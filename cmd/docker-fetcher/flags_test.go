@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
 
@@ -12,7 +13,7 @@ func TestDurationTakesGosFormAndTheOriginals(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"60s": time.Minute, "1m30s": 90 * time.Second, "1.5h": 90 * time.Minute, "5ms": 5 * time.Millisecond, "1ns": 1,
 		"90secs": 90 * time.Second, "1.5mins": 90 * time.Second, "2hrs": 2 * time.Hour,
-		"1days": 24 * time.Hour, "2weeks": 14 * 24 * time.Hour, "0.2secs": 200 * time.Millisecond,
+		"30d": 720 * time.Hour, "2w": 336 * time.Hour, "1days": 24 * time.Hour, "2weeks": 14 * 24 * time.Hour, "0.2secs": 200 * time.Millisecond,
 	} {
 		var d duration
 		if err := d.Set(text); err != nil || time.Duration(d) != want {
@@ -53,6 +54,41 @@ func FuzzDuration(f *testing.F) {
 	})
 }
 
+func TestSizesAreReadAsPeopleWriteThem(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]byteCount{
+		"1": 1, "1024b": 1024, "10GB": 10e9, "10GiB": 10 << 30, "512M": 512 << 20, "512m": 512 << 20, "1.5 GiB": 3 << 29,
+		"2kib": 2048, "2Ki": 2048, "1kB": 1000, "1T": 1 << 40, "8TB": 8e12,
+	} {
+		var n byteCount
+		if err := n.Set(text); err != nil || n != want {
+			t.Errorf("%s: got %d, %v, want %d", text, n, err, want)
+		}
+	}
+	for _, text := range []string{"", "G", "0", "-1G", "0.1", "1PB", "1GBB", "1 0G", "NaN", "Inf", "1e30", "ten", "1Gibi", "1é"} {
+		n := byteCount(7)
+		if err := n.Set(text); err == nil || err.Error() != "want a size such as 10GiB, 500MB or 512M" || n != 7 {
+			t.Errorf("%q: got %d, %v", text, n, err)
+		}
+	}
+}
+
+func FuzzByteCount(f *testing.F) {
+	for _, seed := range []string{"10GiB", "1.5 kb", "", "9e18", "0x1p3K", "-1", "1_0K"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		n := byteCount(1)
+		if err := n.Set(text); n < 1 || err != nil && n != 1 {
+			t.Errorf("%q became %d, %v", text, n, err)
+		}
+		var again byteCount
+		if err := again.Set(n.String()); err != nil || n < 1<<53 && again != n {
+			t.Errorf("%d prints as %s, which reads as %d, %v", n, n.String(), again, err)
+		}
+	})
+}
+
 func TestPlatformIsNormalised(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
@@ -85,12 +121,11 @@ func TestFlagsKnowTheOriginalsNames(t *testing.T) {
 // The help is what people see of a flag, so each says in words what it is for.
 func TestEveryFlagHasAUsage(t *testing.T) {
 	t.Parallel()
-	root := newCommand(true)
-	for _, cmd := range append(root.Commands(), root) {
+	walk(newCommand(true), func(cmd *cobra.Command) {
 		cmd.Flags().VisitAll(func(f *pflag.Flag) {
 			if f.Usage == "" {
 				t.Errorf("%s --%s has no usage", cmd.CommandPath(), f.Name)
 			}
 		})
-	}
+	})
 }

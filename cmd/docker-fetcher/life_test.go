@@ -308,7 +308,7 @@ func TestAHostThatNeverReadsTheLogIsServedAsEver(t *testing.T) {
 					t.Fatalf("got %v", err)
 				}
 			}
-			if n := unreadBytes(t, h.log); n < 60<<10 {
+			if n := unreadBytes(t, h.log); n < 48<<10 {
 				t.Fatalf("the host left only %d bytes unread", n)
 			}
 			dir := t.TempDir()

@@ -35,6 +35,7 @@ type options struct {
 	progress      choice
 	logLevel      choice
 	orphan        choice
+	metrics       metricsAddress
 	oneShot       bool     // a person's call, which looks where docker keeps its config
 	files         []string // docker configs that were read
 	missing       string   // the config of $DOCKER_CONFIG, if it is not there
@@ -83,11 +84,12 @@ func (o *options) serveFlags(flags *pflag.FlagSet) {
 	o.transferFlags(flags)
 	o.orphan = choice{"exit", []string{"exit", "stay"}}
 	flags.Var(&o.orphan, "orphan", "what to do when the host is gone: exit, or stay for a host that attaches again")
+	flags.Var(&o.metrics, "metrics", "`ADDRESS` to serve Prometheus metrics at: unix:/path/to.sock or 127.0.0.1:9464 (default: none)")
 }
 
 func (o *options) progressFlag(flags *pflag.FlagSet) {
 	o.progress = choice{"auto", []string{"auto", "plain", "json", "none"}}
-	flags.Var(&o.progress, "progress", "progress on stderr: plain, json, none or auto (plain on a terminal)")
+	flags.Var(&o.progress, "progress", "progress on stderr: plain, json, none or auto (bars on a terminal, else a line each 10 s)")
 }
 
 // open returns the fetcher that the flags describe and the config of the call.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -12,30 +13,67 @@ import (
 	"github.com/docker-fetcher/docker-fetcher/plugin"
 )
 
-// newObserver returns what shows the events of a fetch on w: progress in the
-// given mode (auto, plain, json or none), and what the log level lets through.
-func newObserver(progress, level string, w io.Writer) func(fetcher.Event) {
+// patient is the time between two lines of progress where nobody looks on.
+const patient = 10 * time.Second
+
+// display shows a fetch to whom stderr belongs.
+type display struct {
+	observe  func(fetcher.Event)
+	interval time.Duration // for Request.ProgressInterval
+	end      func()        // after the fetch, before anything else is written
+}
+
+// newDisplay returns the display of a fetch on w: progress in the given mode, and
+// what the log level lets through. auto is bars on a terminal that can show them;
+// elsewhere a line each ten seconds, so that what is done before that is silent.
+func newDisplay(mode, level, name string, w io.Writer) display {
+	bars := mode == "auto" && terminal(w) && os.Getenv("TERM") != "dumb"
+	if !bars {
+		d := display{observe: newObserver(mode, level, w), end: func() {}}
+		if mode == "auto" && !terminal(w) {
+			d.interval = patient
+		}
+		return d
+	}
+	s := newScreen(w.(*os.File), name)
+	log := logLines(hclog.LevelFromString(level), s)
+	return display{interval: frameEvery, end: s.end, observe: func(e fetcher.Event) {
+		log(e)
+		s.event(e)
+	}}
+}
+
+// newObserver returns what shows the events of a fetch on w as lines: progress in
+// the given mode (auto, plain, json or none), and what the log level lets through.
+func newObserver(mode, level string, w io.Writer) func(fetcher.Event) {
 	log := logLines(hclog.LevelFromString(level), w)
 	switch {
-	case progress == "json":
+	case mode == "json":
 		return jsonLines(hclog.LevelFromString(level), w)
-	case progress == "plain", progress == "auto" && terminal(w):
+	case mode == "plain", mode == "auto" && terminal(w):
 		return func(e fetcher.Event) {
 			log(e)
 			plain(e, w)
+		}
+	case mode == "auto":
+		return func(e fetcher.Event) {
+			log(e)
+			if p, ok := e.(fetcher.Progress); ok {
+				plain(p, w)
+			}
 		}
 	}
 	return log
 }
 
-// terminal reports whether w is a character device.
+// terminal reports whether w is a terminal.
 func terminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {
 		return false
 	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	_, _, ok = terminalSize(f)
+	return ok
 }
 
 // logLines shows the events that are no progress.
@@ -62,7 +100,10 @@ func plain(e fetcher.Event, w io.Writer) {
 		fmt.Fprintf(w, "%s of %s, %d of %s\n", size(e.BytesDone), size(e.TotalBytes), e.FilesDone, files(e.TotalFiles))
 	case fetcher.FileDone:
 		how := "done"
-		if e.File.Reused {
+		switch {
+		case e.File.Cached:
+			how = "cached"
+		case e.File.Reused:
 			how = "was there"
 		}
 		fmt.Fprintf(w, "%s %s, %s\n", e.File.Path, how, size(e.File.Descriptor.Size))

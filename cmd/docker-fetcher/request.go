@@ -41,7 +41,11 @@ func answer(cmd *cobra.Command, o options, file string, args []string) error {
 		}
 		var result fetcher.Result
 		if err == nil {
-			show := newObserver(o.progress.value, o.logLevel.value, cmd.ErrOrStderr())
+			mode := o.progress.value
+			if mode == "auto" {
+				mode = "none" // a program reads it on stdout
+			}
+			show := newObserver(mode, o.logLevel.value, cmd.ErrOrStderr())
 			result, err = converse(cmd.Context(), f, request, show, cmd.OutOrStdout())
 		}
 		line, failed := plugin.OutcomeJSON(result, err)

@@ -40,14 +40,55 @@ func serve(ctx context.Context, o options, debug func(reattach []byte)) error {
 	if err != nil {
 		return err
 	}
+	watched, end := o.watched(ctx, f, logger)
+	defer end()
 	err = plugin.Serve(ctx, plugin.ServeConfig{
-		Fetcher: f, Version: version, Commit: commit, Logger: logger,
+		Fetcher: watched, Version: version, Commit: commit, Logger: logger,
 		Stay: o.orphan.value == "stay", Debug: debug,
 	})
 	if err != nil {
 		return usageError{err}
 	}
 	return nil
+}
+
+// watched adds metrics and traces, where they are asked for, until end. Without
+// them it is f itself. That there can be none is no reason not to fetch.
+func (o *options) watched(ctx context.Context, f plugin.Fetcher, logger hclog.Logger) (_ plugin.Fetcher, end func()) {
+	f, endMetrics := o.measured(ctx, f, logger)
+	problem := func(err error) { logger.Warn("no traces", "error", err) }
+	wanted, err := tracesWanted(os.Getenv)
+	if err != nil {
+		problem(err)
+	}
+	if !wanted {
+		return f, endMetrics
+	}
+	traces, err := newTracing(ctx, problem)
+	if err != nil {
+		problem(err)
+		return f, endMetrics
+	}
+	end = func() {
+		endMetrics()
+		endTracing(traces)
+	}
+	return spanned{f, traces.Tracer("github.com/docker-fetcher/docker-fetcher")}, end
+}
+
+// measured adds metrics.
+func (o *options) measured(ctx context.Context, f plugin.Fetcher, logger hclog.Logger) (_ plugin.Fetcher, end func()) {
+	if o.metrics == (metricsAddress{}) {
+		return f, func() {}
+	}
+	l, err := o.metrics.listen(ctx, predecessor)
+	if err != nil {
+		logger.Error("there are no metrics until the next launch", "error", err)
+		return f, func() {}
+	}
+	m := newMeter()
+	logger.Info("metrics", "address", l.Addr().String())
+	return counted{f, m}, m.serve(l)
 }
 
 // reattachTo writes what a host needs to attach to a plugin under a debugger.
