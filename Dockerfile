@@ -1,15 +1,18 @@
 # The executable alone, static, for a host's image to copy from:
 #   COPY --from=docker-fetcher /docker-fetcher /usr/libexec/docker-fetcher
 # or to fetch from a shell:
-#   docker run --rm -u "$(id -u)" -v "$PWD/out:/out" docker-fetcher fetch alpine:3.20 /out
-FROM golang:1.26 AS build
+#   mkdir out && docker run --rm -u "$(id -u)" -v "$PWD/out:/out" docker-fetcher fetch alpine:3.20 /out
+# The executable is the same, byte for byte, as that of `make build` from the same
+# commit with this version of Go.
+ARG GO=1.26.8
+FROM golang:${GO} AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 ARG VERSION=0.1.0-dev
 ARG COMMIT=
-RUN CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -ldflags "-s -w -X main.version=${VERSION} -X main.commit=${COMMIT}" \
+RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags grpcnotrace -ldflags "-s -w -buildid= -X main.version=${VERSION} -X main.commit=${COMMIT}" \
     -o /docker-fetcher ./cmd/docker-fetcher
 
 FROM scratch

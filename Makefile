@@ -2,20 +2,22 @@
 
 VERSION ?= 0.1.0-dev
 COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
-LDFLAGS  = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+# Without a build ID, the same source gives the same bytes, wherever it lies.
+LDFLAGS  = -s -w -buildid= -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 # gRPC's own traces, which nothing shows, cost each start 0.1 ms and 1 MiB.
 TAGS     = -tags grpcnotrace
 
 BUF           = go run github.com/bufbuild/buf/cmd/buf@v1.75.0
 GOLANGCI_LINT = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK   = golang.org/x/vuln/cmd/govulncheck@v1.9.0
+NFPM          = go run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
 MODULES       = . integration
 FUZZTIME     ?= 30s
 SOAKTIME     ?= 10m
 # The same number draws the same faults and fetches again.
 SOAKSEED     ?=
 
-.PHONY: demo build test check format vet lint generate python fresh cross fuzz fuzz-long soak bench fleet vulncheck image
+.PHONY: demo build test check format vet lint generate python man fresh cross fuzz fuzz-long soak bench fleet vulncheck image packages try-packages reproducible
 
 # Compiled without optimization, the executable too: that halves a first build,
 # which is most of what a newcomer waits for.
@@ -23,7 +25,11 @@ demo: ## fetch and run a real image, registry and agent included
 	cd integration && CGO_ENABLED=0 GOFLAGS="-buildvcs=false '-gcflags=all=-N -l'" go run ./demo
 
 build: ## the static executable
-	CGO_ENABLED=0 go build -trimpath $(TAGS) -ldflags "$(LDFLAGS)" -o docker-fetcher ./cmd/docker-fetcher
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false $(TAGS) -ldflags "$(LDFLAGS)" -o docker-fetcher ./cmd/docker-fetcher
+
+reproducible: build ## the same commit gives the same bytes in another directory
+	@there=$$(mktemp -d) && git archive HEAD | tar -x -C $$there && $(MAKE) -s -C $$there build COMMIT=$(COMMIT) VERSION=$(VERSION) && \
+		sha256sum docker-fetcher $$there/docker-fetcher && cmp docker-fetcher $$there/docker-fetcher && rm -rf $$there
 
 test: ## vet and race tests, both modules
 	@for m in $(MODULES); do (cd $$m && go vet ./... && go test -race -shuffle=on ./...) || exit 1; done
@@ -47,6 +53,9 @@ python: ## the Python code of integration/python; needs Debian's protobuf-compil
 	cd integration/python && protoc -I ../../protocol -I . --python_out=. dockerfetcher/v1/fetcher.proto rpc.proto
 	cd integration/python && protoc -I ../../protocol --grpc_python_out=. \
 		--plugin=protoc-gen-grpc_python=$$(command -v grpc_python_plugin) dockerfetcher/v1/fetcher.proto
+
+man: ## the pages in docs/man and docs/progress.svg, from the commands; a test holds them to those
+	go test -count=1 -run 'TestTheManPages|TestTheRenderedPicture' ./cmd/docker-fetcher -update
 
 fresh: generate
 	@git diff --exit-code -- protocol || { echo "generated code is stale: commit what 'make generate' made"; exit 1; }
@@ -94,6 +103,28 @@ vulncheck: ## known vulnerabilities; needs the network, and with OFFLINE=1 goes 
 		if grep -q '^govulncheck: fetching vulnerabilities' "$$tmp/log"; then unchecked "no vulnerability database"; fi; \
 		cat "$$tmp/log"; exit $$status; \
 	done
+
+# Laid out first, with the date of the commit, so that the same commit gives the
+# same packages. The completions are made by the executable itself, for this machine.
+ARCH ?= $(shell go env GOARCH)
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+SHARE = packages/root/share
+packages: ## deb and rpm of ARCH, in packages/
+	@rm -rf packages/root && mkdir -p packages/root/$(ARCH) $(SHARE)/man/man1 $(SHARE)/doc/docker-fetcher \
+		$(SHARE)/bash-completion/completions $(SHARE)/zsh/vendor-completions $(SHARE)/fish/vendor_completions.d
+	CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -trimpath -buildvcs=false $(TAGS) -ldflags "$(LDFLAGS)" -o packages/root/$(ARCH)/docker-fetcher ./cmd/docker-fetcher
+	go build -o packages/root/here ./cmd/docker-fetcher
+	packages/root/here completion bash >$(SHARE)/bash-completion/completions/docker-fetcher
+	packages/root/here completion zsh >$(SHARE)/zsh/vendor-completions/_docker-fetcher
+	packages/root/here completion fish >$(SHARE)/fish/vendor_completions.d/docker-fetcher.fish
+	cp LICENSE $(SHARE)/doc/docker-fetcher/copyright
+	for page in docs/man/*.1; do gzip -9nc $$page >$(SHARE)/man/man1/$$(basename $$page).gz; done
+	find packages/root -exec touch -h -d @$(SOURCE_DATE_EPOCH) {} + -exec chmod go-w {} +
+	for config in nfpm nfpm-hadoop; do for kind in deb rpm; do \
+		ARCH=$(ARCH) VERSION=$(VERSION) $(NFPM) package -f cmd/docker-fetcher/package/$$config.yaml -p $$kind -t packages/ || exit 1; done; done
+
+try-packages: ## install, use and remove the packages; needs root, dpkg and a machine that can spare it
+	VERSION=$(VERSION) cmd/docker-fetcher/package/try
 
 image: ## needs a docker engine
 	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) -t docker-fetcher:$(VERSION) .

@@ -12,8 +12,12 @@ import (
 
 const module = "github.com/docker-fetcher/docker-fetcher"
 
-// Fetcher compiles cmd/docker-fetcher into the file at path.
+// Fetcher compiles cmd/docker-fetcher into the file at path, or links the
+// executable there that $FETCHER names: one that was installed.
 func Fetcher(ctx context.Context, path string) error {
+	if installed := os.Getenv("FETCHER"); installed != "" {
+		return os.Symlink(installed, path)
+	}
 	return static(ctx, path, module, "./cmd/docker-fetcher")
 }
 
