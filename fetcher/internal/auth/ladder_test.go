@@ -3,6 +3,7 @@ package auth
 import (
 	"bytes"
 	"encoding/xml"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -26,7 +27,7 @@ func TestTheDrawingOfTheLadderIsThatOfTheTable(t *testing.T) {
 		}
 	}
 	for tokens := xml.NewDecoder(bytes.NewReader(drawn)); ; {
-		if _, err := tokens.Token(); err == io.EOF {
+		if _, err := tokens.Token(); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			t.Fatal(err)
