@@ -108,18 +108,18 @@ vulncheck: ## known vulnerabilities; needs the network, and with OFFLINE=1 goes 
 # same packages. The completions are made by the executable itself, for this machine.
 ARCH ?= $(shell go env GOARCH)
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
-SHARE = packages/root/share
+SHARE = packages/stage/share
 packages: ## deb and rpm of ARCH, in packages/
-	@rm -rf packages/root && mkdir -p packages/root/$(ARCH) $(SHARE)/man/man1 $(SHARE)/doc/docker-fetcher \
+	@rm -rf packages/stage && mkdir -p packages/stage/$(ARCH) $(SHARE)/man/man1 $(SHARE)/doc/docker-fetcher \
 		$(SHARE)/bash-completion/completions $(SHARE)/zsh/vendor-completions $(SHARE)/fish/vendor_completions.d
-	CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -trimpath -buildvcs=false $(TAGS) -ldflags "$(LDFLAGS)" -o packages/root/$(ARCH)/docker-fetcher ./cmd/docker-fetcher
-	go build -o packages/root/here ./cmd/docker-fetcher
-	packages/root/here completion bash >$(SHARE)/bash-completion/completions/docker-fetcher
-	packages/root/here completion zsh >$(SHARE)/zsh/vendor-completions/_docker-fetcher
-	packages/root/here completion fish >$(SHARE)/fish/vendor_completions.d/docker-fetcher.fish
+	CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -trimpath -buildvcs=false $(TAGS) -ldflags "$(LDFLAGS)" -o packages/stage/$(ARCH)/docker-fetcher ./cmd/docker-fetcher
+	go build -o packages/stage/here ./cmd/docker-fetcher
+	packages/stage/here completion bash >$(SHARE)/bash-completion/completions/docker-fetcher
+	packages/stage/here completion zsh >$(SHARE)/zsh/vendor-completions/_docker-fetcher
+	packages/stage/here completion fish >$(SHARE)/fish/vendor_completions.d/docker-fetcher.fish
 	cp LICENSE $(SHARE)/doc/docker-fetcher/copyright
 	for page in docs/man/*.1; do gzip -9nc $$page >$(SHARE)/man/man1/$$(basename $$page).gz; done
-	find packages/root -exec touch -h -d @$(SOURCE_DATE_EPOCH) {} + -exec chmod go-w {} +
+	find packages/stage -exec touch -h -d @$(SOURCE_DATE_EPOCH) {} + -exec chmod go-w {} +
 	for config in nfpm nfpm-hadoop; do for kind in deb rpm; do \
 		ARCH=$(ARCH) VERSION=$(VERSION) $(NFPM) package -f cmd/docker-fetcher/package/$$config.yaml -p $$kind -t packages/ || exit 1; done; done
 
